@@ -1,0 +1,207 @@
+"""params.yaml as typed, frozen sections: one a stage, read once.
+
+`load_params` refuses unknown keys and values out of range with an error that
+names the key. Nothing else in the project reads params.yaml.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from kmunet.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+DatasetName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Section(BaseModel):
+    """A frozen section of params.yaml that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SynthesizeParams(Section):
+    """The synthetic lesion set that stands in where there is no data yet."""
+
+    images: Positive
+    size: Annotated[int, Field(ge=32, le=1024)]  # pixels, side of the square
+    seed: Seed
+
+
+class SourceParams(Section):
+    """How one data set is read: which reader, at which size."""
+
+    kind: Literal["folder", "busi"]
+    size: Annotated[int, Field(ge=32, le=2048)]  # pixels, side of the square
+    classes: tuple[str, ...] | None = None  # busi: which folders; None: all
+
+
+class PrepareParams(Section):
+    """Shares of the data that are held out, and the seed of the split."""
+
+    seed: Seed
+    validation: Annotated[float, Field(gt=0.0, lt=1.0)]
+    test: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> "PrepareParams":
+        if self.validation + self.test >= 1.0:
+            raise ValueError(
+                "validation + test must leave a share to train on (sum below 1)"
+            )
+        return self
+
+
+class TransformParams(Section):
+    """One albumentations transform by its class name, with its arguments."""
+
+    name: str
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelParams(Section):
+    """What `kmunet.models.build_model` is called with, channels and classes aside."""
+
+    name: Literal["km_unet", "u_kan", "unet", "attention_unet"]
+    widths: tuple[Positive, ...]
+    kan: bool
+    ss2d: bool
+    attention: bool
+
+
+class TrainParams(Section):
+    """One training run. `batch_size` is global, whatever the number of workers."""
+
+    seed: Seed
+    epochs: Positive
+    batch_size: Positive
+    optimizer: Literal["adam", "adamw", "sgd"]
+    lr: Annotated[float, Field(gt=0.0, le=10.0)]
+    kan_lr: Annotated[float, Field(gt=0.0, le=10.0)]
+    min_lr: Annotated[float, Field(ge=0.0, le=10.0)]
+    weight_decay: Annotated[float, Field(ge=0.0, le=1.0)]
+    loss: Literal["bce_dice"]
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)]
+    scan_backend: Literal["auto", "naive", "chunked"]
+    device: Literal["auto", "cpu", "cuda"]
+    workers: Positive  # Ray Train workers, one process each
+    threads: Positive  # CPU threads of a worker: sums depend on their number
+    loader_workers: Annotated[int, Field(ge=0, le=64)]
+    max_failures: Annotated[int, Field(ge=0, le=100)]
+
+    @model_validator(mode="after")
+    def _share_the_batch(self) -> "TrainParams":
+        if self.batch_size % self.workers:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of "
+                f"workers {self.workers}: it is the global batch"
+            )
+        return self
+
+
+class EvaluateParams(Section):
+    """How the test images are scored and shown."""
+
+    batch_size: Positive
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)]
+    bootstrap: Annotated[int, Field(ge=100, le=100_000)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
+    seed: Seed
+    overlays: Annotated[int, Field(ge=0, le=200)]
+
+
+class GateParams(Section):
+    """When a challenger becomes champion: paired on the same test images."""
+
+    metric: Literal["iou", "dice"]
+    min_gain: Annotated[float, Field(ge=-1.0, le=1.0)]
+    confidence: Annotated[float, Field(ge=0.0, lt=1.0)]  # 0: the mean decides
+
+
+class RegisterParams(Section):
+    """Where a trained model goes, and the gate that it must pass."""
+
+    prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
+    gate: GateParams
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    datasets: Annotated[tuple[DatasetName, ...], Field(min_length=1)]
+    sources: dict[DatasetName, SourceParams]
+    synthesize: SynthesizeParams
+    prepare: PrepareParams
+    augment: tuple[TransformParams, ...]
+    model: ModelParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    register_: RegisterParams = Field(alias="register")
+
+    @model_validator(mode="after")
+    def _know_every_dataset(self) -> "Params":
+        for name in self.datasets:
+            if name not in self.sources:
+                raise ValueError(
+                    f"datasets: unknown data set '{name}'; sources declares "
+                    f"{', '.join(sorted(self.sources))}"
+                )
+        return self
+
+    def source(self, dataset: str) -> SourceParams:
+        """The source of one data set. Raises ConfigError for an unknown name."""
+        if dataset not in self.sources:
+            raise ConfigError(
+                f"unknown data set '{dataset}': params.yaml declares "
+                f"{', '.join(sorted(self.sources))} under 'sources'; "
+                "choose one of these or add an entry there"
+            )
+        return self.sources[dataset]
+
+
+def parse_params(raw: Any, origin: str = "params.yaml") -> Params:
+    """Check a plain mapping. Raises ConfigError naming the first key at fault."""
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, origin)) from None
+
+
+def load_params(path: Path) -> Params:
+    """Read params.yaml. Raises ConfigError naming the file or the key."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; run from the project's root"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    return parse_params(raw, str(path.name))
+
+
+def _explain(error: ValidationError, origin: str) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        text = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            text = "unknown key; remove it or correct its spelling"
+        elif item["type"] == "missing":
+            text = "missing key; add it (README lists the defaults)"
+        elif "input" in item and not isinstance(item["input"], dict):
+            text = f"{text}, got {item['input']!r}"
+        lines.append(f"{origin}: {key}: {text}" if key else f"{origin}: {text}")
+    return "\n".join(lines)

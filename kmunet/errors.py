@@ -1,0 +1,49 @@
+"""The exceptions that a user can cause, as a tree.
+
+KMUNetError
+├── ConfigError        a key of params.yaml: unknown, missing or out of range
+├── DataError          a file or folder of the user's data
+│   ├── SourceError    the archive or folder as a whole: missing, another data set
+│   ├── PairError      an image without its mask, sizes that differ
+│   └── UnreadableError  a file that cannot be decoded
+├── CheckpointError    weights or training state that do not fit
+├── TrainingError      a loss that is not finite, no space for a checkpoint
+└── ServiceError       a server, port or registry
+Each message names the key or file and says what to do.
+"""
+
+
+class KMUNetError(Exception):
+    """Base of all errors whose message is meant for the user, without a traceback."""
+
+
+class ConfigError(KMUNetError):
+    """A key of params.yaml is unknown, missing or out of range."""
+
+
+class DataError(KMUNetError):
+    """The user's data cannot be used as it is."""
+
+
+class SourceError(DataError):
+    """The archive or folder as a whole is missing or holds something else."""
+
+
+class PairError(DataError):
+    """An image and its mask do not fit together."""
+
+
+class UnreadableError(DataError):
+    """A file cannot be decoded as an image."""
+
+
+class CheckpointError(KMUNetError):
+    """Weights or training state do not fit the model."""
+
+
+class TrainingError(KMUNetError):
+    """Training cannot go on."""
+
+
+class ServiceError(KMUNetError):
+    """A server, port or registry does not answer as needed."""

@@ -1,0 +1,19 @@
+"""No telemetry, no call home, no noise: set before the parts are imported."""
+
+import os
+
+SETTINGS = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "DVC_NO_ANALYTICS": "1",
+}
+
+
+def silence() -> None:
+    """Set what is not set already: a user's own choice stands."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)

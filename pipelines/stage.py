@@ -1,0 +1,50 @@
+"""What the stages share: read the arguments and params, report errors in one line."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from kmunet.config import Params, load_params
+from kmunet.errors import KMUNetError
+from pipelines.paths import Paths
+
+Run = Callable[[Params, Paths], None]
+
+
+def stage_main(name: str, run: Run, argv: list[str] | None = None) -> int:
+    """Run one stage in the current directory; exit code 2 and one line on bad input."""
+    parser = argparse.ArgumentParser(prog=f"python -m pipelines.{name}")
+    parser.add_argument("--dataset", required=True, help="a name under 'sources'")
+    arguments = parser.parse_args(argv)
+    paths = Paths(Path.cwd(), arguments.dataset)
+    return report_errors(name, lambda: _run(run, paths))
+
+
+def report_errors(name: str, action: Callable[[], None]) -> int:
+    """Call `action`; print what a user can mend as `error: NAME: ...`, return 2."""
+    try:
+        action()
+    except KMUNetError as error:
+        print(f"error: {name}: {error}", file=sys.stderr, flush=True)
+        return 2
+    except OSError as error:
+        if error.errno not in _SPACE:
+            raise
+        print(f"error: {name}: {_space(error)}", file=sys.stderr, flush=True)
+        return 2
+    return 0
+
+
+def _run(run: Run, paths: Paths) -> None:
+    params = load_params(paths.params)
+    params.source(paths.dataset)
+    run(params, paths)
+
+
+_SPACE = (28, 122)  # ENOSPC, EDQUOT
+
+
+def _space(error: OSError) -> str:
+    where = error.filename or "the disk"
+    return f"no space left for {where}: free some, then run the same command again"
