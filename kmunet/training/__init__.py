@@ -1,1 +1,6 @@
-"""training"""
+"""Training: `fit`, and the parts that it is made of."""
+
+from kmunet.training.fit import TrainingData, fit
+from kmunet.training.reporter import LocalReporter, Progress, Reporter
+
+__all__ = ["LocalReporter", "Progress", "Reporter", "TrainingData", "fit"]

@@ -1,0 +1,58 @@
+# `make` alone lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+DATASET ?= busi
+CONSTRAINED := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo run repro up down status rollback test test-all lint format clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(BIN)/.installed ## install into the project's own .venv
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"Python 3.11 or 3.12 is needed, this is {v[0]}.{v[1]}: make install PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(CONSTRAINED) $(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(BIN)/.installed-dev: $(BIN)/.installed
+	$(CONSTRAINED) $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: install ## the main job on the embedded synthetic lesions: data, training, report, registry
+	$(BIN)/python -m flows.main
+
+run: install ## the main job on your data: make run DATASET=busi RAW=/path/Dataset_BUSI.zip SET="train.epochs=2"
+	$(BIN)/python -m flows.main --dataset $(DATASET) $(if $(RAW),--raw '$(DATASET)=$(RAW)') $(foreach pair,$(SET),--set '$(pair)') $(if $(FORCE),--force)
+
+repro: install ## dvc repro: bring every data set of params.yaml up to date
+	$(BIN)/python -m dvc repro
+
+up: install ## start the Prefect server, an MLflow server and a worker on this machine
+	$(BIN)/python -m infra.local up
+
+down: ## stop what `make up` started
+	$(BIN)/python -m infra.local down
+
+status: ## say what `make up` started and where it is
+	$(BIN)/python -m infra.local status
+
+rollback: ## put the champion before the present one back: make rollback DATASET=busi
+	$(BIN)/python -m pipelines.rollback --dataset $(DATASET)
+
+test: $(BIN)/.installed-dev lint ## install what the tests need and run them all
+	$(BIN)/python -m pytest
+
+lint: $(BIN)/.installed-dev ## ruff, mypy, import-linter
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+format: $(BIN)/.installed-dev ## ruff, fixing what it can
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean: ## remove outputs and local state, keep .venv and data/raw
+	rm -rf .kmunet .dvc/cache .dvc/tmp data/prepared models reports metrics registered runs

@@ -1,0 +1,51 @@
+"""The registered model as MLflow loads it (models from code): images in, probabilities
+out. This file and `kmunet` travel inside the model; a consumer needs neither.
+
+The consumer's kmunet may be another version or absent: MLflow puts the model's own
+copy first on the path before this file runs.
+"""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+from numpy.typing import NDArray
+
+
+class SegmentationModel(PythonModel):  # type: ignore[misc]
+    """Segments uint8 images of any size.
+
+    predict takes one image (H, W), (H, W, 3) or (H, W, 4), a batch (N, H, W, C), a
+    list of images, or a table with a column "image" of PNG or JPEG bytes (base64 over
+    REST). It returns float32 probabilities (H, W), or a list or batch of these.
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Load weights only: nothing in the artifact is executed but this package."""
+        from kmunet.inference import Predictor
+
+        self.predictor = Predictor.load(Path(context.artifacts["model"]))
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        if hasattr(model_input, "columns"):
+            return [self._decode(cell) for cell in model_input["image"]]
+        if isinstance(model_input, list | tuple):
+            return [self.predictor(np.asarray(image)) for image in model_input]
+        images = np.asarray(model_input)
+        if images.ndim == 4:
+            return np.stack([self.predictor(image) for image in images])
+        return self.predictor(images)
+
+    def _decode(self, cell: bytes | str) -> list[Any]:
+        from PIL import Image
+
+        data = base64.b64decode(cell) if isinstance(cell, str) else bytes(cell)
+        image: NDArray[np.uint8] = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+        return list(self.predictor(image).tolist())
+
+
+set_model(SegmentationModel())

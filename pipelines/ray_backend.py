@@ -1,0 +1,218 @@
+"""Ray Train (V2) behind the library's Reporter: the only file that imports ray."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from kmunet.errors import ConfigError, KMUNetError, TrainingError
+from kmunet.training.reporter import Progress, Reporter
+
+WorkerLoop = Callable[[dict[str, Any], Reporter], None]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What one training run asks of Ray, and where it keeps its checkpoints."""
+
+    workers: int
+    threads: int
+    gpu: bool
+    max_failures: int
+    storage: Path
+    name: str  # the same storage and name resume
+
+
+class RayReporter:
+    """`kmunet.training.Reporter` inside a Ray Train worker."""
+
+    def __init__(self, board: Any) -> None:
+        context = ray.train.get_context()
+        self.rank: int = context.get_world_rank()
+        self.world_size: int = context.get_world_size()
+        self._board = board
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        saved = checkpoint and ray.train.Checkpoint.from_directory(str(checkpoint))
+        ray.train.report(metrics, checkpoint=saved)
+
+    @contextmanager
+    def latest_checkpoint(self) -> Iterator[Path | None]:
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            yield None
+            return
+        with checkpoint.as_directory() as folder:
+            yield Path(folder)
+
+    def progress(self, progress: Progress) -> None:
+        self._board.post.remote(asdict(progress))
+
+
+def run_on_ray(
+    loop: WorkerLoop,
+    config: dict[str, Any],
+    cluster: Cluster,
+    on_progress: Callable[[Progress], None],
+) -> AbstractContextManager[Path]:
+    """Run `loop(config, reporter)` on every worker; return the last checkpoint, opened.
+
+    `loop` must be importable on the workers. Raises TrainingError with the worker's
+    own message where a run ends without a checkpoint.
+    """
+    if not ray.is_initialized():
+        _connect(cluster)
+    _check_resources(cluster)
+    board = _Board.options(num_cpus=0).remote()
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"loop": loop, "config": config, "board": board},
+        scaling_config=_scaling(cluster),
+        run_config=_run_config(cluster),
+    )
+    with _watching(board, on_progress):
+        try:
+            result = trainer.fit()
+        except TrainingFailedError as error:
+            raise TrainingError(_cause(board, error)) from error
+    if result.checkpoint is None:
+        raise TrainingError(f"the run {cluster.name} ended without a checkpoint")
+    opened: AbstractContextManager[Any] = result.checkpoint.as_directory()
+    return _as_path(opened)
+
+
+def shutdown() -> None:
+    """Leave the cluster, and end it if this process started it."""
+    ray.shutdown()
+
+
+@contextmanager
+def _as_path(opened: AbstractContextManager[Any]) -> Iterator[Path]:
+    with opened as folder:
+        yield Path(folder)
+
+
+def _worker(payload: dict[str, Any]) -> None:
+    reporter = RayReporter(payload["board"])
+    try:
+        payload["loop"](payload["config"], reporter)
+    except KMUNetError as error:
+        ray.get(payload["board"].fail.remote(str(error)))
+        raise
+
+
+def _scaling(cluster: Cluster) -> ray.train.ScalingConfig:
+    return ray.train.ScalingConfig(
+        num_workers=cluster.workers,
+        use_gpu=cluster.gpu,
+        resources_per_worker={
+            "CPU": cluster.threads,
+            **({"GPU": 1} if cluster.gpu else {}),
+        },
+    )
+
+
+def _run_config(cluster: Cluster) -> ray.train.RunConfig:
+    return ray.train.RunConfig(
+        name=cluster.name,
+        storage_path=str(cluster.storage),
+        checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        failure_config=ray.train.FailureConfig(
+            max_failures=cluster.max_failures,
+            controller_failure_limit=cluster.max_failures,
+        ),
+    )
+
+
+def _connect(cluster: Cluster) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start one on this machine."""
+    runtime = {"env_vars": {"PYTHONPATH": _python_path()}}
+    quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(runtime_env=runtime, **quiet)
+        return
+    cores = max(os.cpu_count() or 1, cluster.workers * cluster.threads)
+    ray.init(
+        num_cpus=cores,
+        include_dashboard=False,
+        object_store_memory=200 * 2**20,
+        runtime_env=runtime,
+        **quiet,
+    )
+
+
+def _python_path() -> str:
+    """The workspace first: a worktree's code runs, not the installed checkout's."""
+    inherited = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([str(Path.cwd()), *([inherited] if inherited else [])])
+
+
+def _check_resources(cluster: Cluster) -> None:
+    """A group that can never start would wait for ever: say so instead."""
+    have = ray.cluster_resources()
+    need = {"CPU": cluster.workers * cluster.threads}
+    if cluster.gpu:
+        need["GPU"] = cluster.workers
+    for kind, count in need.items():
+        if have.get(kind, 0) < count:
+            raise ConfigError(
+                f"train.workers x train.threads needs {count} {kind}s and the Ray "
+                f"cluster has {have.get(kind, 0):g}: lower them or add nodes"
+            )
+
+
+@ray.remote
+class _Board:
+    """Where rank 0 posts its progress and a worker its error; the driver reads."""
+
+    def __init__(self) -> None:
+        self.latest: dict[str, Any] | None = None
+        self.error: str | None = None
+
+    def post(self, progress: dict[str, Any]) -> None:
+        self.latest = progress
+
+    def fail(self, message: str) -> None:
+        self.error = message
+
+    def read(self) -> tuple[dict[str, Any] | None, str | None]:
+        return self.latest, self.error
+
+
+@contextmanager
+def _watching(board: Any, on_progress: Callable[[Progress], None]) -> Iterator[None]:
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.wait(0.5):
+            try:
+                latest, _ = ray.get(board.read.remote())
+            except ray.exceptions.RayError:
+                return
+            if latest is not None:
+                on_progress(Progress(**latest))
+
+    thread = threading.Thread(target=poll, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _cause(board: Any, error: TrainingFailedError) -> str:
+    _, message = ray.get(board.read.remote())
+    if message is not None:
+        return str(message)
+    print(error, file=sys.stderr)
+    return f"a training worker failed: {str(error).strip().splitlines()[-1]}"

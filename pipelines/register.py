@@ -1,0 +1,167 @@
+"""Stage register: record the run in MLflow, make a version, and let the gate decide.
+
+Idempotent: a model that is registered already is found by its identity, a hash of
+what it is made of, and not registered again.
+"""
+
+import csv
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlflow.entities.model_registry import ModelVersion
+
+from kmunet.config import Params
+from kmunet.data.store import PackedSet, open_packed
+from kmunet.errors import ServiceError
+from pipelines.gate import Decision, decide, scores
+from pipelines.paths import Paths
+from pipelines.stage import stage_main
+from pipelines.tracking import CHALLENGER, CHAMPION, Record, Registry
+
+
+def run(params: Params, paths: Paths) -> None:
+    """Register models/<dataset> as `<prefix>-<dataset>` and write registered/."""
+    packed = open_packed(paths.prepared)
+    registry = Registry(paths.root, registered_name(params, paths.dataset))
+    identity = _identity(paths)
+    version = registry.find("identity", identity)
+    if version is None:
+        version = registry.add(_record(params, paths, packed, identity), paths.model)
+        registry.set_alias(CHALLENGER, version.version)
+        print(f"{registry.name}: version {version.version}, alias {CHALLENGER}")
+    if "gate" in version.tags:
+        print(f"{registry.name}: version {version.version} is registered already")
+    else:
+        _pass_gate(params, packed, registry, version)
+    _write(paths.registration, {"identity": identity, "model": registry.name})
+
+
+def registered_name(params: Params, dataset: str) -> str:
+    """The registered model's name in MLflow."""
+    return f"{params.register_.prefix}-{dataset}"
+
+
+def promote(registry: Registry, version: str, champion: ModelVersion | None) -> None:
+    """Move the alias, remembering which version was replaced."""
+    replaced = champion.version if champion else ""
+    registry.tag(version, "replaced", replaced)
+    registry.set_alias(CHAMPION, version)
+
+
+def _pass_gate(
+    params: Params, packed: PackedSet, registry: Registry, version: ModelVersion
+) -> None:
+    champion = registry.alias(CHAMPION)
+    decision = _compare(params, packed, registry, version, champion)
+    if decision.promote:
+        promote(registry, version.version, champion)
+    registry.tag(version.version, "gate", decision.reason)
+    verdict = "promoted to champion" if decision.promote else "stays challenger"
+    print(f"{registry.name}: version {version.version} {verdict}: {decision.reason}")
+
+
+def _compare(
+    params: Params,
+    packed: PackedSet,
+    registry: Registry,
+    version: ModelVersion,
+    champion: ModelVersion | None,
+) -> Decision:
+    test = packed.indices("test")
+    images, masks = np.array(packed.images[test]), np.array(packed.masks[test])
+    gate = params.register_.gate
+
+    def apply(candidate: ModelVersion) -> Any:
+        found = registry.apply(candidate.version, images)
+        return scores(found, masks, gate.metric, params.evaluate.threshold)
+
+    rival = apply(champion) if champion else None
+    return decide(apply(version), rival, gate, params.evaluate)
+
+
+def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> Record:
+    metrics = json.loads(paths.metrics.read_text(encoding="utf-8"))
+    with (paths.model / "history.csv").open(encoding="utf-8") as file:
+        history = [
+            {key: float(value) for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+    sections = params.model_dump(mode="json", by_alias=True)
+    used = {
+        k: sections[k] for k in ("prepare", "augment", "model", "train", "evaluate")
+    }
+    used["source"] = sections["sources"][paths.dataset]
+    lock = paths.root / "dvc.lock"
+    return Record(
+        params=flatten(used),
+        metrics=numbers(metrics, "test"),
+        history=history,
+        tags={
+            "dataset": paths.dataset,
+            "identity": identity,
+            "data_fingerprint": packed.fingerprint,
+            "checkpoint_sha256": _sha256(paths.model / "model.safetensors"),
+            "git_commit": _git_commit(paths.root),
+        },
+        images=packed.images,
+        fingerprint=packed.fingerprint,
+        folders={"report": paths.report, "checkpoint": paths.model},
+        files=(paths.metrics, paths.params, *([lock] if lock.exists() else [])),
+    )
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return dotted keys for nested mappings; lists stay whole."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def numbers(metrics: dict[str, Any], prefix: str) -> dict[str, float]:
+    """Return the numeric leaves of the metrics, with dotted keys."""
+    return {
+        key: float(value)
+        for key, value in flatten(metrics, prefix).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _identity(paths: Paths) -> str:
+    """What the version is made of; not when, where or by whom it was registered."""
+    parts = [paths.model / "model.safetensors", paths.model / "model.json"]
+    text = "".join(_sha256(part) for part in [*parts, paths.metrics])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise ServiceError(
+            f"{path}: no such file; run the stages before register first (dvc repro)"
+        ) from None
+
+
+def _git_commit(root: Path) -> str:
+    answer = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=40", "--dirty"],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return answer.stdout.strip() or "unknown"
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=1, sort_keys=True)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    raise SystemExit(stage_main("register", run))

@@ -1,0 +1,184 @@
+"""What happened, and which model is in use: MLflow tracking and registry.
+
+With `pyfunc.py` and `apply.py`, which run inside a registered model's consumer, this
+is all that imports mlflow. The store is MLFLOW_TRACKING_URI, or SQLite under .kmunet.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.data
+import mlflow.pyfunc
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from numpy.typing import NDArray
+
+from kmunet.errors import ServiceError
+from pipelines.paths import state_dir
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run leaves behind in MLflow."""
+
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    history: list[dict[str, float]]
+    tags: Mapping[str, str]
+    images: NDArray[np.uint8]
+    fingerprint: str
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+
+
+class Registry:
+    """The models of one data set: versions, and the aliases champion, challenger."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        for logger in ("mlflow", "alembic"):
+            logging.getLogger(logger).setLevel(logging.ERROR)
+        self.state, self.name = state_dir(root), name
+        self.embedded = not os.environ.get("MLFLOW_TRACKING_URI")
+        if self.embedded:
+            self.state.mkdir(parents=True, exist_ok=True)
+            mlflow.set_tracking_uri(f"sqlite:///{self.state / 'mlflow.db'}")
+        self.uri: str = mlflow.get_tracking_uri()
+        self.client = MlflowClient()
+        with self._answering():
+            self._open()
+
+    def find(self, tag: str, value: str) -> ModelVersion | None:
+        """Return the version that carries the tag, or None."""
+        found = self.client.search_model_versions(f"name='{self.name}'")
+        return next((v for v in found if v.tags.get(tag) == value), None)
+
+    def alias(self, alias: str) -> ModelVersion | None:
+        """Return the version behind an alias, or None."""
+        try:
+            return self.client.get_model_version_by_alias(self.name, alias)
+        except MlflowException:
+            return None
+
+    def set_alias(self, alias: str, version: str) -> None:
+        self.client.set_registered_model_alias(self.name, alias, version)
+
+    def tag(self, version: str, key: str, value: str) -> None:
+        self.client.set_model_version_tag(self.name, version, key, value)
+
+    def get(self, version: str) -> ModelVersion:
+        return self.client.get_model_version(self.name, version)
+
+    def add(self, record: Record, model: Path) -> ModelVersion:
+        """Log a run with all its evidence and make a version of its model."""
+        with self._answering(), mlflow.start_run() as run:
+            _log(record)
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(HERE / "pyfunc.py"),
+                artifacts={"model": str(model)},
+                code_paths=[str(HERE.parent / "kmunet")],
+                pip_requirements=_requirements(record.params.get("model.name", "")),
+            )
+            return self.client.create_model_version(
+                self.name,
+                source=info.model_uri,
+                run_id=run.info.run_id,
+                model_id=info.model_id,
+                tags=dict(record.tags),
+            )
+
+    def apply(self, version: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return probabilities (N, H, W) of a version, run with its own code."""
+        with tempfile.TemporaryDirectory() as folder:
+            source, out = Path(folder, "images.npy"), Path(folder, "out.npy")
+            np.save(source, images)
+            done = subprocess.run(
+                [
+                    sys.executable,
+                    str(HERE / "apply.py"),
+                    f"models:/{self.name}/{version}",
+                    str(source),
+                    str(out),
+                ],
+                cwd=folder,
+                env={**os.environ, "MLFLOW_TRACKING_URI": self.uri, "PYTHONPATH": ""},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                raise ServiceError(
+                    f"models:/{self.name}/{version} cannot be applied: "
+                    f"{done.stderr.strip().splitlines()[-1]}"
+                )
+            result: NDArray[np.float32] = np.load(out, allow_pickle=False)
+            return result
+
+    def _open(self) -> None:
+        """Make the experiment and the registered model where they are missing."""
+        if self.client.get_experiment_by_name(self.name) is None:
+            place = (self.state / "mlartifacts").as_uri() if self.embedded else None
+            self.client.create_experiment(self.name, artifact_location=place)
+        mlflow.set_experiment(self.name)
+        if not self.client.search_registered_models(f"name='{self.name}'"):
+            self.client.create_registered_model(self.name)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except (MlflowException, ConnectionError) as error:
+            raise ServiceError(
+                f"MLflow at {self.uri}: {error}; check MLFLOW_TRACKING_URI and that "
+                "the server runs (`make up` starts one)"
+            ) from error
+
+
+def _log(record: Record) -> None:
+    mlflow.log_params({key: str(value) for key, value in record.params.items()})
+    mlflow.log_metrics(dict(record.metrics))
+    for row in record.history:
+        values = {key: value for key, value in row.items() if key != "epoch"}
+        mlflow.log_metrics(values, step=int(row["epoch"]))
+    mlflow.set_tags(dict(record.tags))
+    data = mlflow.data.from_numpy(
+        record.images, name=record.tags["dataset"], digest=record.fingerprint[:32]
+    )
+    mlflow.log_input(data, context="training")
+    for place, folder in record.folders.items():
+        mlflow.log_artifacts(str(folder), place)
+    for file in record.files:
+        mlflow.log_artifact(str(file))
+    mlflow.log_text(environment(), "environment.txt")
+
+
+def environment() -> str:
+    """Return the installed packages, one `name==version` a line."""
+    from importlib.metadata import distributions
+
+    lines = {f"{d.metadata['Name']}=={d.version}" for d in distributions()}
+    return "\n".join(sorted(lines, key=str.lower)) + "\n"
+
+
+def _requirements(model: str) -> list[str]:
+    """What a consumer needs: the registered model's own code imports no more."""
+    names = ["mlflow", "numpy", "opencv-python-headless", "pillow", "safetensors"]
+    if model in ("unet", "attention_unet"):
+        names.append("monai")
+    pinned = [f"{name}=={installed(name)}" for name in names]
+    return [*pinned, f"torch=={installed('torch').split('+')[0]}"]

@@ -1,0 +1,159 @@
+"""Stage train: fit a model with Ray Train on the prepared data of one data set."""
+
+import csv
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kmunet.config import Params, parse_params
+from kmunet.data.dataset import SegmentationDataset
+from kmunet.data.store import PackedSet, open_packed
+from kmunet.data.transforms import build_transform
+from kmunet.errors import TrainingError
+from kmunet.models import build_model
+from kmunet.training import Reporter, TrainingData, fit
+from kmunet.training.determinism import make_deterministic
+from kmunet.training.fit import choose_device
+from pipelines.paths import Paths, state_dir
+from pipelines.progress import TrainingProgress
+from pipelines.ray_backend import Cluster, run_on_ray, shutdown
+from pipelines.stage import stage_main
+
+
+def run(params: Params, paths: Paths) -> None:
+    """Train, and write model.safetensors, model.json and history.csv.
+
+    A run that was interrupted goes on from its last epoch: its name is a hash of all
+    that determines its result.
+    """
+    packed = open_packed(paths.prepared)
+    check_before_start(params, packed)
+    cluster = _cluster(params, packed, state_dir(paths.root) / "ray")
+    config = {
+        "params": params.model_dump(mode="json", by_alias=True),
+        "prepared": str(paths.prepared.resolve()),
+    }
+    try:
+        with (
+            TrainingProgress() as progress,
+            run_on_ray(train_worker, config, cluster, progress.update) as checkpoint,
+        ):
+            _export(checkpoint, params, packed, paths.model)
+    finally:
+        shutdown()
+    shutil.rmtree(cluster.storage / cluster.name, ignore_errors=True)
+
+
+def train_worker(config: dict[str, Any], reporter: Reporter) -> None:
+    """Run in every Ray worker: build model and data, and fit."""
+    params = parse_params(config["params"])
+    make_deterministic(params.train.seed, params.train.threads)
+    packed = open_packed(Path(config["prepared"]))
+    fit(
+        build_model(**model_arguments(params)),
+        _data(params, packed),
+        params.train,
+        reporter,
+    )
+
+
+def check_before_start(params: Params, packed: PackedSet) -> None:
+    """Find what would stop the workers, before Ray starts."""
+    choose_device(params.train.device)
+    build_transform(params.augment, params.train.seed)
+    build_model(**model_arguments(params))
+    images = len(packed.indices("train"))
+    if images < params.train.batch_size:
+        raise TrainingError(
+            f"train.batch_size {params.train.batch_size} is more than the "
+            f"{images} training images: lower it or add images"
+        )
+
+
+def model_arguments(params: Params) -> dict[str, Any]:
+    """What `build_model` is called with: RGB in, one foreground class out."""
+    return {"in_channels": 3, "num_classes": 1, **params.model.model_dump(mode="json")}
+
+
+def _data(params: Params, packed: PackedSet) -> TrainingData:
+    transform = build_transform(params.augment, params.train.seed)
+    return TrainingData(
+        train=SegmentationDataset(packed, packed.indices("train"), transform),
+        validation=SegmentationDataset(packed, packed.indices("validation")),
+        mean=tuple(packed.manifest["mean"]),
+        std=tuple(packed.manifest["std"]),
+    )
+
+
+def _cluster(params: Params, packed: PackedSet, storage: Path) -> Cluster:
+    train = params.train
+    return Cluster(
+        workers=train.workers,
+        threads=train.threads,
+        gpu=choose_device(train.device).type == "cuda",
+        max_failures=train.max_failures,
+        storage=storage,
+        name=_run_name(params, packed),
+    )
+
+
+def _run_name(params: Params, packed: PackedSet) -> str:
+    """A hash of parameters, data and code: only the same run resumes."""
+    sections = params.model_dump(mode="json", by_alias=True)
+    digest = hashlib.sha256(packed.fingerprint.encode())
+    for name in ("augment", "model", "train"):
+        digest.update(json.dumps(sections[name], sort_keys=True).encode())
+    library = Path(__file__).parents[1] / "kmunet"
+    for source in sorted(library.rglob("*.py")):
+        digest.update(source.read_bytes())
+    return f"{packed.manifest['dataset']}-{digest.hexdigest()[:16]}"
+
+
+def _export(checkpoint: Path, params: Params, packed: PackedSet, target: Path) -> None:
+    """Write the model folder whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".incoming-") as folder:
+        fresh = Path(folder) / "model"
+        fresh.mkdir()
+        shutil.copyfile(checkpoint / "best.safetensors", fresh / "model.safetensors")
+        text = json.dumps(_card(params, packed, state), indent=1, sort_keys=True)
+        (fresh / "model.json").write_text(text + "\n", encoding="utf-8")
+        write_history(fresh / "history.csv", state["history"])
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.rename(target)
+
+
+def _card(params: Params, packed: PackedSet, state: dict[str, Any]) -> dict[str, Any]:
+    best = state["history"][state["best_epoch"] - 1]
+    return {
+        "model": model_arguments(params),
+        "input": {
+            "size": packed.manifest["size"],
+            "mean": packed.manifest["mean"],
+            "std": packed.manifest["std"],
+        },
+        "classes": ["lesion"],
+        "threshold": params.train.threshold,
+        "best": {"epoch": state["best_epoch"], "iou": best["val_iou"]},
+        "data_fingerprint": packed.fingerprint,
+        "scan_backend": params.train.scan_backend,
+    }
+
+
+def write_history(path: Path, history: Iterable[dict[str, float]]) -> None:
+    """One row an epoch, rounded to what is meant: curves, not bits."""
+    rows = list(history)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: f"{value:.8g}" for key, value in row.items()})
+
+
+if __name__ == "__main__":
+    raise SystemExit(stage_main("train", run))
