@@ -1,1 +1,16 @@
-"""ops"""
+"""Operators: the selective scan (one dispatch), its 2-D form, B-spline bases."""
+
+from kmunet.ops.bsplines import b_spline_bases, is_uniform, uniform_cubic_bases
+from kmunet.ops.dispatch import backend, backends, selective_scan, use_backend
+from kmunet.ops.selective_scan_2d import selective_scan_2d
+
+__all__ = [
+    "b_spline_bases",
+    "backend",
+    "backends",
+    "is_uniform",
+    "selective_scan",
+    "selective_scan_2d",
+    "uniform_cubic_bases",
+    "use_backend",
+]

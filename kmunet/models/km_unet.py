@@ -1,0 +1,95 @@
+"""KM-UNet (arXiv 2501.02559): a U of convolution, KAN and state-space stages.
+
+Attribute names are those of the published code, so that its weights load; what that
+code builds and never uses (dblock*, dnorm*, cbam*) is left out.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from kmunet.models.widths import check_channels, check_widths
+from kmunet.nn import (
+    SS2D,
+    DecoderStage,
+    EfficientMultiScaleAttention,
+    EncoderStage,
+    KANBlock,
+    PatchEmbed,
+    pad_to_multiple,
+)
+
+MULTIPLE = 32  # five halvings
+
+
+class KMUNet(nn.Module):
+    """(B, in_channels, H, W) -> logits (B, num_classes, H, W), for any H, W > 0.
+
+    `kan`, `ss2d` and `attention` switch a part off: KANLinear becomes nn.Linear, the
+    other two become the identity. Raises ConfigError for widths that cannot be built.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        num_classes: int = 1,
+        widths: Sequence[int] = (128, 160, 256),
+        kan: bool = True,
+        ss2d: bool = True,
+        attention: bool = True,
+    ) -> None:
+        super().__init__()
+        check_channels(in_channels, num_classes)
+        w3, w4, w5 = check_widths(widths)
+        w1, w2 = w3 // 8, w3 // 4
+        self.encoder1 = EncoderStage(in_channels, w1)
+        self.encoder2 = EncoderStage(w1, w2)
+        self.encoder3 = EncoderStage(w2, w3)
+        self.patch_embed3 = PatchEmbed(w3, w4)
+        self.block1 = nn.ModuleList([KANBlock(w4, kan)])
+        self.norm3 = nn.LayerNorm(w4)
+        self.patch_embed4 = PatchEmbed(w4, w5)
+        self.block2 = nn.ModuleList([KANBlock(w5, kan)])
+        self.norm4 = nn.LayerNorm(w5)
+        self.decoder1 = DecoderStage(w5, w4)
+        self.decoder2 = DecoderStage(w4, w3)
+        self.decoder3 = DecoderStage(w3, w2)
+        self.decoder4 = DecoderStage(w2, w1)
+        self.decoder5 = DecoderStage(w1, w1)
+        self.final = nn.Conv2d(w1, num_classes, 1)
+        places = {"1": w1, "2": w2, "3": w3}
+        places |= {f"_decoder{i}": w for i, w in enumerate((w4, w3, w2, w1), start=1)}
+        for place, width in places.items():
+            name = place if place.startswith("_") else f"_{place}"
+            self.add_module(f"ss2d{name}", SS2D(width) if ss2d else nn.Identity())
+            self.add_module(
+                f"ema{place}",
+                EfficientMultiScaleAttention(width) if attention else nn.Identity(),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        x = pad_to_multiple(x, MULTIPLE)
+        x1 = self.encoder1(x)
+        x2 = self.encoder2(x1)
+        x3 = self.encoder3(x2)
+        x4 = tokens(x3, self.patch_embed3, self.block1, self.norm3)
+        x5 = tokens(x4, self.patch_embed4, self.block2, self.norm4)
+        y = self.ema_decoder1(self.ss2d_decoder1(self.decoder1(x5) + x4))
+        skip = self.ema3(self.ss2d_3(x3))
+        y = self.ema_decoder2(self.ss2d_decoder2(self.decoder2(y) + skip))
+        skip = self.ema2(self.ss2d_2(x2))
+        y = self.ema_decoder3(self.ss2d_decoder3(self.decoder3(y) + skip))
+        skip = self.ema1(self.ss2d_1(x1))
+        y = self.ema_decoder4(self.ss2d_decoder4(self.decoder4(y) + skip))
+        logits: Tensor = self.final(self.decoder5(y))
+        return logits[..., :height, :width]
+
+
+def tokens(x: Tensor, embed: nn.Module, blocks: nn.ModuleList, norm: nn.Module) -> Tensor:
+    """A tokenized KAN stage: (B, C, H, W) -> (B, E, H/2, W/2)."""
+    x = embed(x)
+    for block in blocks:
+        x = block(x)
+    x = norm(x)
+    return x.permute(0, 3, 1, 2)

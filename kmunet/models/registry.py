@@ -1,0 +1,38 @@
+"""Models by name: `build_model`."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from kmunet.errors import ConfigError
+from kmunet.models.baselines import attention_unet, unet
+from kmunet.models.km_unet import KMUNet
+from kmunet.models.u_kan import UKAN
+
+MODELS = ("km_unet", "u_kan", "unet", "attention_unet")
+
+
+def build_model(
+    name: str,
+    *,
+    in_channels: int = 3,
+    num_classes: int = 1,
+    widths: Sequence[int] = (128, 160, 256),
+    kan: bool = True,
+    ss2d: bool = True,
+    attention: bool = True,
+) -> nn.Module:
+    """Build a network (B, in_channels, H, W) -> logits (B, num_classes, H, W).
+
+    `widths` and `kan` shape km_unet and u_kan, `ss2d` and `attention` km_unet alone;
+    the baselines have the widths usual in MONAI. Raises ConfigError naming the key.
+    """
+    if name == "km_unet":
+        return KMUNet(in_channels, num_classes, widths, kan, ss2d, attention)
+    if name == "u_kan":
+        return UKAN(in_channels, num_classes, widths, kan)
+    if name == "unet":
+        return unet(in_channels, num_classes)
+    if name == "attention_unet":
+        return attention_unet(in_channels, num_classes)
+    raise ConfigError(f"model.name: unknown model '{name}'; known: {', '.join(MODELS)}")

@@ -1,0 +1,52 @@
+"""Efficient multi-scale attention (arXiv 2305.13563), "EMA" in KM-UNet's paper.
+
+Channels are split into groups; in each, a 1x1 branch pooled along rows and columns
+and a 3x3 branch weigh each other, and the sum gates every pixel of the group.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def largest_divisor(channels: int, at_most: int) -> int:
+    """The largest divisor of `channels` that is not above `at_most`."""
+    return next(n for n in range(at_most, 0, -1) if channels % n == 0)
+
+
+class EfficientMultiScaleAttention(nn.Module):
+    """(B, C, H, W) -> the same shape. Groups: the largest divisor of C up to `factor`.
+
+    The published widths are multiples of 8 and have 8 groups.
+    """
+
+    def __init__(self, channels: int, factor: int = 8) -> None:
+        super().__init__()
+        self.groups = largest_divisor(channels, factor)
+        width = channels // self.groups
+        self.gn = nn.GroupNorm(width, width)
+        self.conv1x1 = nn.Conv2d(width, width, 1)
+        self.conv3x3 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        x = x.unflatten(1, (self.groups, -1)).flatten(0, 1)  # (B g, C/g, H, W)
+        local = self.conv3x3(x)
+        pooled = self.gn(x * self._gate(x, height, width))
+        score = self._weigh(pooled, local) + self._weigh(local, pooled)
+        out = x * score.sigmoid()
+        return out.unflatten(0, (batch, self.groups)).flatten(1, 2)
+
+    def _gate(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Row gate times column gate, (B g, C/g, H, W)."""
+        rows = x.mean(3, keepdim=True)
+        columns = x.mean(2, keepdim=True).transpose(2, 3)
+        both = self.conv1x1(torch.cat([rows, columns], dim=2)).sigmoid()
+        rows, columns = both.split([height, width], dim=2)
+        return rows * columns.transpose(2, 3)
+
+    @staticmethod
+    def _weigh(query: Tensor, value: Tensor) -> Tensor:
+        """Softmax of the query's means over channels, times the value: (B g, 1, H, W)."""
+        weights = query.mean((2, 3)).softmax(-1)
+        summed = torch.bmm(weights[:, None], value.flatten(2))
+        return summed.unflatten(2, value.shape[2:])

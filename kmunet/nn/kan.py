@@ -1,0 +1,95 @@
+"""KANLinear: a learned spline on every edge (KAN, arXiv 2404.19756, equation 2.10).
+
+y_j = sum_i base_ji SiLU(x_i) + scaler_ji sum_k spline_jik N_k(x_i), with cubic
+B-splines N_k on a fixed grid. Names and initial values as in efficient-kan.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kmunet.ops import b_spline_bases, is_uniform, uniform_cubic_bases
+
+
+class KANLinear(nn.Module):
+    """(..., in_features) -> (..., out_features), each edge a spline plus SiLU.
+
+    The spline is 0 outside the extended grid, where SiLU alone is left.
+    """
+
+    grid: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        grid_size: int = 5,
+        spline_order: int = 3,
+        grid_range: tuple[float, float] = (-1.0, 1.0),
+        scale_noise: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.grid_size, self.spline_order = grid_size, spline_order
+        self.register_buffer("grid", self._uniform_grid(grid_range))
+        edges = (out_features, in_features)
+        self.base_weight = nn.Parameter(torch.empty(edges))
+        self.spline_weight = nn.Parameter(torch.empty(*edges, grid_size + spline_order))
+        self.spline_scaler = nn.Parameter(torch.empty(edges))
+        self._checked: tuple[Tensor, int] | None = None
+        self._closed_form = False
+        self.reset_parameters(scale_noise)
+
+    def _uniform_grid(self, grid_range: tuple[float, float]) -> Tensor:
+        low, high = grid_range
+        order, size = self.spline_order, self.grid_size
+        knots = torch.arange(-order, size + order + 1) * ((high - low) / size) + low
+        return knots.expand(self.in_features, -1).contiguous()
+
+    @torch.no_grad()
+    def reset_parameters(self, scale_noise: float = 0.1) -> None:
+        """Kaiming-uniform base and scaler; splines fitted to small noise."""
+        nn.init.kaiming_uniform_(self.base_weight, a=math.sqrt(5))
+        noise = torch.rand(self.grid_size + 1, self.in_features, self.out_features)
+        noise = (noise - 0.5) * (scale_noise / self.grid_size)
+        inner = self.grid.T[self.spline_order : -self.spline_order]
+        self.spline_weight.copy_(self.curve2coeff(inner, noise.to(inner)))
+        nn.init.kaiming_uniform_(self.spline_scaler, a=math.sqrt(5))
+
+    def curve2coeff(self, x: Tensor, y: Tensor) -> Tensor:
+        """Least-squares coefficients (out, in, K) of the splines through (x, y).
+
+        x (points, in), y (points, in, out).
+        """
+        bases = b_spline_bases(x, self.grid, self.spline_order).transpose(0, 1)
+        solution = torch.linalg.lstsq(bases, y.transpose(0, 1)).solution
+        return solution.permute(2, 0, 1).contiguous()
+
+    def bases(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., in, K), by the closed form where the grid allows it."""
+        if self._has_closed_form():
+            return uniform_cubic_bases(x, self.grid)
+        return b_spline_bases(x, self.grid, self.spline_order)
+
+    def _has_closed_form(self) -> bool:
+        # The answer stands until the buffer is replaced or written to.
+        grid = self.grid
+        version = 0 if grid.is_inference() else grid._version
+        checked = self._checked
+        if checked is None or checked[0] is not grid or checked[1] != version:
+            self._closed_form = self.spline_order == 3 and is_uniform(grid)
+            self._checked = (grid, version)
+        return self._closed_form
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.base_weight.dtype)
+            spline = self.spline_weight * self.spline_scaler[..., None]
+            return F.linear(F.silu(x), self.base_weight) + F.linear(
+                self.bases(x).flatten(-2), spline.flatten(1)
+            )
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}"
