@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mlflow.entities.model_registry import ModelVersion
 
 from kmunet.config import Params
 from kmunet.data.store import PackedSet, open_packed
@@ -20,7 +19,7 @@ from kmunet.errors import ServiceError
 from pipelines.gate import Decision, decide, scores
 from pipelines.paths import Paths
 from pipelines.stage import stage_main
-from pipelines.tracking import CHALLENGER, CHAMPION, Record, Registry
+from pipelines.tracking import CHALLENGER, CHAMPION, ModelVersion, Record, Registry
 
 
 def run(params: Params, paths: Paths) -> None:

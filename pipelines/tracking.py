@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 from kmunet.errors import ServiceError
 from pipelines.paths import state_dir
 
+__all__ = ["CHALLENGER", "CHAMPION", "ModelVersion", "Record", "Registry"]
+
 CHAMPION, CHALLENGER = "champion", "challenger"
 HERE = Path(__file__).parent
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, optim
 
 from kmunet.errors import CheckpointError
@@ -37,6 +36,8 @@ def save_checkpoint(
     state: TrainingState,
 ) -> None:
     """Write all four files into an existing, empty folder."""
+    from safetensors.torch import save_file  # not on every GPU machine
+
     save_file(weights_of(model), folder / "weights.safetensors")
     save_file(best, folder / "best.safetensors")
     save_file(_flatten(optimizer), folder / "optimizer.safetensors")
@@ -51,6 +52,8 @@ def load_checkpoint(
 
     Raises CheckpointError where files are missing or do not fit the model.
     """
+    from safetensors.torch import load_file
+
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         model.load_state_dict(load_file(folder / "weights.safetensors"))

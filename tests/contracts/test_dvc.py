@@ -1,0 +1,63 @@
+"""dvc.yaml: every stage names the code that it runs, so that no cache hit is stale."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+# What decides no value: argument parsing, places, bars, the quiet environment.
+PLUMBING = {"pipelines/stage", "pipelines/paths", "pipelines/quiet",
+            "pipelines/progress", "pipelines/__init__", "kmunet/__init__",
+            "kmunet/errors", "kmunet/config"}  # fmt: skip
+
+
+def _imports(module: str) -> set[str]:
+    """Modules of this project that a file imports, as paths without .py."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / f"{module}.py").read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names.append(node.module)
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {path for name in names for path in _files(name)}
+    return found
+
+
+def _files(name: str) -> list[str]:
+    path = name.replace(".", "/")
+    if path.split("/")[0] not in ("kmunet", "pipelines"):
+        return []
+    options = [path, f"{path}/__init__"]
+    return [option for option in options if (ROOT / f"{option}.py").is_file()]
+
+
+def _closure(module: str) -> set[str]:
+    seen, todo = set(), {module}
+    while todo:
+        seen |= todo
+        todo = {name for item in todo for name in _imports(item)} - seen
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_code_that_a_stage_runs_is_among_its_deps(stage):
+    deps = STAGES[stage]["deps"]
+    code = _closure(f"pipelines/{stage}") - PLUMBING
+    missing = {
+        module
+        for module in code
+        if not any(f"{module}.py" == dep or module.startswith(f"{dep}/")
+                   for dep in deps)
+    }  # fmt: skip
+    assert not missing
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_code_dep_exists(stage):
+    deps = [dep for dep in STAGES[stage]["deps"] if "$" not in dep]
+    assert all((ROOT / dep).exists() for dep in deps if not dep.startswith("data/"))

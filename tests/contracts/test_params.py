@@ -1,0 +1,76 @@
+"""params.yaml: every key is known, every error names the key and what to do."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kmunet.config import load_params, parse_params
+from kmunet.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def raw():
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def test_the_committed_file_is_valid():
+    assert load_params(ROOT / "params.yaml").datasets == ("synthetic",)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("train", "learning_rate", 1, r"train\.learning_rate: unknown key"),
+        ("train", "lr", -1, r"train\.lr: .*greater than 0, got -1"),
+        ("train", "epochs", "many", r"train\.epochs: .*got 'many'"),
+        ("train", "optimizer", "lion", r"train\.optimizer: .*'adam', 'adamw' or 'sgd'"),
+        ("train", "workers", 3, "batch_size 8 must be a multiple of workers 3"),
+        ("prepare", "test", 0.9, "must leave a share to train on"),
+        ("prepare", "seed", -4, r"prepare\.seed"),
+        ("model", "name", "resnet", r"model\.name: .*'km_unet'"),
+        ("evaluate", "threshold", 1.5, r"evaluate\.threshold: .*less than 1"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(raw, section, key, value, message):
+    raw[section][key] = value
+    with pytest.raises(ConfigError, match=message):
+        parse_params(raw)
+
+
+def test_a_missing_key_is_refused_by_name(raw):
+    del raw["train"]["lr"]
+    with pytest.raises(ConfigError, match=r"train\.lr: missing key"):
+        parse_params(raw)
+
+
+def test_an_unknown_data_set_lists_the_known_ones(raw):
+    raw["datasets"] = ["kvasir"]
+    with pytest.raises(ConfigError, match="'kvasir'; sources declares busi, synthetic"):
+        parse_params(raw)
+    del raw["datasets"]
+    with pytest.raises(ConfigError, match="datasets: missing key"):
+        parse_params(raw)
+
+
+def test_no_file_and_no_yaml(tmp_path):
+    with pytest.raises(ConfigError, match="no such file"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("train: [")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_sections_are_frozen(raw):
+    params = parse_params(raw)
+    with pytest.raises(ValueError, match="frozen"):
+        params.train.lr = 1.0
+
+
+def test_every_section_is_a_stages_param(raw):
+    """A section that no stage names would change a result and stay a cache hit."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    named = {p.split(".")[0] for stage in stages.values() for p in stage["params"]}
+    assert named | {"datasets"} == set(raw)

@@ -1,0 +1,32 @@
+"""One parameter from params.yaml to the optimizer, and the schedule's closed form."""
+
+import pytest
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from kmunet.training.optimizer import build_optimizer, set_learning_rate
+
+
+def test_lr_and_kan_lr_reach_their_groups(model, params):
+    optimizer = build_optimizer(model, params(lr=0.123, kan_lr=0.045))
+    rates = {group["lr"] for group in optimizer.param_groups}
+    assert rates == {0.123, 0.045}
+    grouped = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(grouped) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_every_optimizer_is_built(model, params, name):
+    optimizer = build_optimizer(model, params(optimizer=name))
+    assert type(optimizer).__name__.lower() == name
+
+
+def test_the_schedule_is_torchs_cosine_annealing(model, params):
+    ours = build_optimizer(model, params(lr=0.1, kan_lr=0.1))
+    theirs = build_optimizer(model, params(lr=0.1, kan_lr=0.1))
+    scheduler = CosineAnnealingLR(theirs, T_max=7, eta_min=1e-5)
+    for epoch in range(7):
+        set_learning_rate(ours, epoch, 7, 1e-5)
+        rates = [group["lr"] for group in ours.param_groups]
+        assert rates == pytest.approx([g["lr"] for g in theirs.param_groups])
+        theirs.step()
+        scheduler.step()
