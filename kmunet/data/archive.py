@@ -1,0 +1,180 @@
+"""Files of a data set by name, from a folder or from one zip, read safely.
+
+An archive is never unpacked: members are read into memory one at a time, after the
+whole list of names was checked for paths outside, links and bombs.
+"""
+
+import os
+import re
+import stat
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from kmunet.errors import SourceError, UnreadableError
+
+MAX_FILES = 500_000
+MAX_FILE_BYTES = 4 * 2**30
+MAX_TOTAL_BYTES = 512 * 2**30
+MAX_RATIO = 1100  # deflate cannot exceed 1032:1
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+class Files(Protocol):
+    """Named files: `label` for messages, sorted relative names, bytes by name."""
+
+    label: str
+
+    def names(self) -> list[str]: ...
+    def read(self, name: str) -> bytes: ...
+    def close(self) -> None: ...
+
+
+def is_image(name: str) -> bool:
+    """Whether the suffix is one of `IMAGE_SUFFIXES`, in any case."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def open_files(path: Path, wanted: str) -> Files:
+    """The files of a folder, of the one zip that it holds, or of a zip itself.
+
+    A folder with images in it is read as it lies, even when a zip lies beside them.
+    `wanted` says what to put there when there is nothing. Raises SourceError.
+    """
+    if not path.exists():
+        raise SourceError(f"{path}: no such folder; put {wanted} there")
+    if path.is_file():
+        return ZipFiles(path)
+    folder = FolderFiles(path)
+    names = folder.names()
+    zips = [name for name in names if name.lower().endswith(".zip")]
+    if any(is_image(name) for name in names) or not zips:
+        if not names:
+            raise SourceError(f"{path}: the folder is empty; put {wanted} there")
+        return folder
+    if len(zips) > 1:
+        raise SourceError(
+            f"{path}: {len(zips)} archives ({', '.join(zips[:5])}); leave one, "
+            f"or unpack them: expected {wanted}"
+        )
+    return ZipFiles(path / zips[0])
+
+
+class FolderFiles:
+    """Files below a folder; symbolic links are followed (DVC's cache makes them)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.label = str(root)
+        self._names = sorted(_limited(self._walk(), self.label))
+
+    def names(self) -> list[str]:
+        return self._names
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.root / name).read_bytes()
+        except OSError as error:
+            raise UnreadableError(f"{name}: {error.strerror or error}") from None
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _walk(self) -> Iterator[str]:
+        for folder, _, files in os.walk(self.root, followlinks=True):
+            relative = Path(folder).relative_to(self.root)
+            for file in files:
+                name = (relative / file).as_posix()
+                if not _is_clutter(name):
+                    yield name
+
+
+class ZipFiles:
+    """Members of a zip; `read` may be called from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.label = str(path)
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError) as error:
+            raise SourceError(
+                f"{path}: not a zip archive or cut short ({error}); download it again"
+            ) from None
+        except OSError as error:
+            raise SourceError(f"{path}: {error.strerror or error}") from None
+        self._lock = threading.Lock()
+        try:
+            self._members = self._check()
+        except SourceError:
+            self._zip.close()
+            raise
+
+    def names(self) -> list[str]:
+        return sorted(self._members)
+
+    def read(self, name: str) -> bytes:
+        try:
+            with self._lock:
+                return self._zip.read(self._members[name])
+        except NotImplementedError as error:
+            reason = f"{error}; unpack the archive with another tool"
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+            reason = f"damaged in the archive ({error}); download it again"
+        raise UnreadableError(f"{name}: {reason}")
+
+    def close(self) -> None:
+        self._zip.close()
+
+    def _check(self) -> dict[str, zipfile.ZipInfo]:
+        members: dict[str, zipfile.ZipInfo] = {}
+        total = 0
+        for info in self._zip.infolist():
+            name = info.filename.replace("\\", "/")
+            self._refuse(info, name)
+            if info.is_dir() or _is_clutter(name):
+                continue
+            if name in members:
+                raise SourceError(f"{self.label}: holds '{name}' twice; make it anew")
+            members[name] = info
+            total += info.file_size
+        list(_limited(iter(members), self.label))
+        if total > MAX_TOTAL_BYTES:
+            raise SourceError(f"{self.label}: {total} bytes unpacked, above the limit")
+        return members
+
+    def _refuse(self, info: zipfile.ZipInfo, name: str) -> None:
+        fault = ""
+        if name.startswith("/") or re.match(r"^[A-Za-z]:", name):
+            fault = "an absolute path"
+        elif ".." in name.split("/"):
+            fault = "a path that leads outside"
+        elif stat.S_ISLNK(info.external_attr >> 16):
+            fault = "a link"
+        elif info.flag_bits & 1:
+            fault = "locked by a password"
+        elif info.file_size > MAX_FILE_BYTES:
+            fault = f"{info.file_size} bytes unpacked, above the limit"
+        elif info.file_size > MAX_RATIO * max(info.compress_size, 64):
+            fault = "packed more tightly than any image can be"
+        if fault:
+            raise SourceError(
+                f"{self.label}: refused: member '{name}' is {fault}; "
+                "unpack and check the archive by hand"
+            )
+
+
+def _is_clutter(name: str) -> bool:
+    parts = name.split("/")
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts) or (
+        parts[-1] in {"Thumbs.db", "desktop.ini"}
+    )
+
+
+def _limited(names: Iterator[str], label: str) -> Iterator[str]:
+    for count, name in enumerate(names, start=1):
+        if count > MAX_FILES:
+            raise SourceError(f"{label}: more than {MAX_FILES} files")
+        yield name

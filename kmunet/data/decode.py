@@ -1,0 +1,141 @@
+"""Image and mask bytes to arrays: every mode, bit depth and value set to one form.
+
+Images become uint8 RGB, masks uint8 in {0, 1}. Pillow reads; a TIFF that Pillow
+refuses is read by tifffile (never by OpenCV, which loses the colours of CVC-ClinicDB).
+"""
+
+import io
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from kmunet.errors import PairError, UnreadableError
+
+Pixels = NDArray[np.uint8]
+_FAULTS = (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError,
+           ArithmeticError, RuntimeError, AssertionError, AttributeError, MemoryError,
+           zlib.error, Image.DecompressionBombError, Warning)  # fmt: skip
+_ORIENT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {  # TIFF 6.0, tag 274
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: np.swapaxes(a, 0, 1),
+    6: lambda a: np.rot90(a, 3),
+    7: lambda a: np.swapaxes(np.rot90(a, 2), 0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+def decode_image(data: bytes, name: str) -> Pixels:
+    """Image of any mode as uint8 RGB (H, W, 3).
+
+    Grey is replicated, alpha dropped, 16 bits scaled (65535 to 255), EXIF orientation
+    applied. Raises UnreadableError naming the file.
+    """
+    pixels = _to_bytes(_decode(data, name, palette="colour"), name)
+    if pixels.ndim == 2:
+        return np.repeat(pixels[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(pixels[:, :, :3])
+
+
+def decode_mask(data: bytes, name: str) -> tuple[Pixels, bool]:
+    """Mask as uint8 (H, W) in {0, 1}, and whether it had values in between.
+
+    Values {0, 1}, {0, 255} and {0, 65535} all read right; between them the threshold
+    is half of the full value. Raises PairError for other ids (instances, classes),
+    UnreadableError naming the file.
+    """
+    values = _decode(data, name, palette="index")
+    if values.ndim == 3:
+        values = values[:, :, :3].max(axis=2)
+    top, low = float(values.max()), float(values.min())
+    full = next((f for f in (1, 255, 65535) if top <= f), None)
+    if full is None or low < 0 or (top > 0 and 2 * top <= full):
+        raise PairError(
+            f"{name}: mask values {low:g} to {top:g}; expected 0 and 1, or 0 and 255 "
+            "(instance or class ids must be merged first)"
+        )
+    mask = values > full / 2
+    grey = bool(((values != 0) & (values != top)).any())
+    return mask.astype(np.uint8), grey
+
+
+def _decode(data: bytes, name: str, palette: str) -> NDArray[Any]:
+    try:
+        pixels = _with_pillow(data, palette)
+    except _FAULTS as error:
+        if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            reason = "" if isinstance(error, UnidentifiedImageError) else error
+            raise UnreadableError(_unreadable(name, reason)) from None
+        pixels = _with_tifffile(data, name)
+    if pixels.size == 0 or pixels.ndim not in (2, 3):
+        raise UnreadableError(_unreadable(name, f"array of shape {pixels.shape}"))
+    return pixels
+
+
+def _with_pillow(data: bytes, palette: str) -> NDArray[Any]:
+    with Image.open(io.BytesIO(data)) as image:
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            raise ValueError("several pages or frames in one file")
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        return np.asarray(_plain(upright, palette))
+
+
+def _plain(image: Image.Image, palette: str) -> Image.Image:
+    """A mode whose array is (H, W) or (H, W, 3 or more)."""
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode in ("P", "PA"):
+        colour = image.convert("RGB")
+        red, green, blue = (np.asarray(band) for band in colour.split())
+        is_grey = np.array_equal(red, green) and np.array_equal(red, blue)
+        if palette == "index" and not is_grey:
+            return image.getchannel(0) if image.mode == "PA" else image
+        return colour
+    if image.mode in ("L", "I", "F", "RGB") or image.mode.startswith("I;16"):
+        return image
+    return image.convert("L" if image.mode in ("LA", "La") else "RGB")
+
+
+def _with_tifffile(data: bytes, name: str) -> NDArray[Any]:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            if len(file.pages) != 1:
+                raise ValueError("several pages or frames in one file")
+            page = file.pages.first
+            pixels = np.asarray(page.asarray())
+            tag = page.tags.get(274)
+    except _FAULTS as error:
+        raise UnreadableError(_unreadable(name, error)) from None
+    if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
+        pixels = np.moveaxis(pixels, 0, 2)  # planes one after the other
+    if pixels.ndim == 3 and pixels.shape[2] < 3:
+        pixels = pixels[:, :, 0]  # grey, with or without alpha
+    turn = _ORIENT.get(int(tag.value) if tag else 1)
+    return turn(pixels) if turn else pixels
+
+
+def _to_bytes(pixels: NDArray[Any], name: str) -> Pixels:
+    """Unsigned 16 bits to 8 by dividing by 257; other types must fit 0..65535."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.bool_:
+        return pixels.astype(np.uint8) * np.uint8(255)
+    if pixels.dtype.kind not in "iu" or pixels.min() < 0 or pixels.max() > 65535:
+        raise UnreadableError(
+            f"{name}: pixels of type {pixels.dtype} beyond 16 bits; "
+            "save it as an 8-bit or 16-bit image"
+        )
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _unreadable(name: str, reason: object) -> str:
+    detail = f" ({str(reason).splitlines()[0]})" if str(reason) else ""
+    return f"{name}: cannot be read as an image{detail}; replace or remove it"

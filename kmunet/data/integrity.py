@@ -1,0 +1,102 @@
+"""Every pair is decoded once before anything is written; all problems in one error."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from kmunet.data.decode import Pixels
+from kmunet.data.pairs import Pair, Source
+from kmunet.data.progress import parallel_map
+from kmunet.data.record import Record
+from kmunet.errors import DataError, PairError, UnreadableError
+
+MOST_LISTED = 10
+DARK = 32
+
+
+def check(source: Source) -> list[Record]:
+    """Records of all pairs, in the order of `source.matched`, not yet split.
+
+    Raises PairError (or UnreadableError where that is all) listing the first ten
+    problems and how many there are.
+    """
+    records: list[Record] = []
+    faults: list[DataError] = [PairError(text) for text in source.problems]
+    for outcome in parallel_map(_examine, source.matched, "checking pairs"):
+        if isinstance(outcome, Record):
+            records.append(outcome)
+        else:
+            faults.append(outcome)
+    if faults:
+        raise _summary(source, faults)
+    return records
+
+
+def warnings(records: Sequence[Record]) -> list[str]:
+    """What is allowed but worth knowing, one sentence each, with examples."""
+    empty = [r.id for r in records if r.foreground == 0.0]
+    full = [r.id for r in records if r.foreground == 1.0]
+    grey = [r.id for r in records if r.grey_edges]
+    dark = [r.id for r in records if r.peak < DARK]
+    notes = [
+        (empty, "empty masks (no lesion)"),
+        (full, "masks that cover the whole image"),
+        (grey, "masks with grey edges, cut at half of the full value"),
+        (dark, f"almost black images (brightest value below {DARK} of 255)"),
+    ]
+    found = [f"{len(ids)} {text}: {_few(ids)}" for ids, text in notes if ids]
+    return found + _duplicates(records)
+
+
+def _examine(pair: Pair) -> Record | DataError:
+    try:
+        image, mask, grey = pair.read_checked()
+    except DataError as error:
+        return error
+    height, width = mask.shape
+    return Record(
+        id=pair.id,
+        category=pair.category,
+        height=height,
+        width=width,
+        foreground=int(mask.sum()) / mask.size,
+        image_sha256=_digest(image),
+        sha256=_digest(image, mask),
+        grey_edges=grey,
+        peak=int(image.max()),
+    )
+
+
+def _digest(*arrays: Pixels) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(repr(array.shape).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _summary(source: Source, faults: list[DataError]) -> DataError:
+    lines = [str(fault) for fault in faults[:MOST_LISTED]]
+    if len(faults) > MOST_LISTED:
+        lines.append(f"and {len(faults) - MOST_LISTED} more")
+    unreadable = all(isinstance(fault, UnreadableError) for fault in faults)
+    kind = UnreadableError if unreadable else PairError
+    if len(faults) == 1:
+        return kind(f"{source.files.label}: {lines[0]}")
+    head = f"{source.files.label}: {len(faults)} problems"
+    return kind("\n  ".join([head, *lines]))
+
+
+def _duplicates(records: Sequence[Record]) -> list[str]:
+    same: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        same[record.image_sha256].append(record.id)
+    groups = [" = ".join(ids) for ids in same.values() if len(ids) > 1]
+    if not groups:
+        return []
+    return [f"{len(groups)} images more than once, kept in one split: {_few(groups)}"]
+
+
+def _few(names: Iterable[str], most: int = 3) -> str:
+    listed = list(names)
+    return ", ".join(listed[:most]) + (", …" if len(listed) > most else "")

@@ -1,0 +1,67 @@
+"""Batches that do not depend on the number of workers: each takes a slice of them."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from kmunet.errors import ConfigError
+
+
+class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
+    """Batch sampler: rank r's contiguous slice of every global batch.
+
+    Every world size sees the same global batches; the order depends on (seed, epoch)
+    alone. Yields list[(epoch, position)]. Without `drop_last`, the last batch of m
+    samples is cut as evenly as can be, and is an empty list for some ranks where
+    m < world_size: `SegmentationDataset.collate` takes that.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle: bool = True,
+        drop_last: bool = False,
+    ) -> None:
+        if batch_size % world_size:
+            raise ConfigError(
+                f"train.batch_size: {batch_size} cannot be shared by {world_size} "
+                "workers; make it a multiple of train.workers"
+            )
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} is not below world_size {world_size}")
+        if drop_last and length < batch_size:
+            raise ConfigError(
+                f"train.batch_size: {batch_size} is more than the {length} images "
+                "there are; lower it"
+            )
+        self.length = length
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Epochs differ in order and in augmentation."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self.length, self.batch_size)
+        return whole + bool(rest and not self.drop_last)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.arange(self.length)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
+        for number in range(len(self)):
+            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+            first = self.rank * len(batch) // self.world_size
+            last = (self.rank + 1) * len(batch) // self.world_size
+            yield [(self.epoch, int(position)) for position in batch[first:last]]

@@ -1,0 +1,97 @@
+"""Augmentation declared in params.yaml: albumentations by name, one stream a sample.
+
+The stream depends on (seed, epoch, image id) alone, never on worker or world size.
+"""
+
+import hashlib
+import os
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmunet.errors import ConfigError
+
+Pixels = NDArray[np.uint8]
+
+
+class Transform:
+    """Declared transforms as one call on an image and its mask."""
+
+    def __init__(self, declared: Sequence[Mapping[str, Any]], seed: int) -> None:
+        self._declared = declared
+        self._seed = seed
+        self._compose = _compose(declared)
+
+    def __call__(
+        self, image: Pixels, mask: Pixels, *, epoch: int, image_id: str
+    ) -> tuple[Pixels, Pixels]:
+        """Image (S, S, 3) and mask (S, S) to the same shapes.
+
+        Raises ConfigError where a declared transform changes the shape or type.
+        """
+        self._compose.set_random_state(*self._stream(epoch, image_id))
+        done = self._compose(image=image, mask=mask)
+        new_image, new_mask = done["image"], done["mask"]
+        if new_image.shape != image.shape or new_mask.shape != mask.shape:
+            raise ConfigError(
+                f"params.yaml: augment: image of {image.shape} came out as "
+                f"{new_image.shape}; remove the transform that changes the size"
+            )
+        if new_image.dtype != np.uint8:
+            raise ConfigError(
+                f"params.yaml: augment: image came out as {new_image.dtype}; remove "
+                "what converts it (it is normalised later, in the model's input)"
+            )
+        return new_image, new_mask
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Transform, (self._declared, self._seed)
+
+    def _stream(
+        self, epoch: int, image_id: str
+    ) -> tuple[np.random.Generator, random.Random]:
+        # One shared pair of generators. `set_random_seed` gives each transform its
+        # own with the same seed: flips and rotations then always fire together.
+        text = f"{self._seed}:{epoch}:{image_id}"
+        digest = hashlib.sha256(text.encode()).digest()
+        key = np.frombuffer(digest[:16], "<u8")
+        draws = random.Random(int.from_bytes(digest[16:], "little"))
+        return np.random.Generator(np.random.Philox(key=key)), draws
+
+
+def build_transform(declared: Iterable[Any], seed: int) -> Transform | None:
+    """Transform of `[{name, args}, ...]` (mappings, or params.augment); None if empty.
+
+    Raises ConfigError naming augment.N.name or augment.N.args.
+    """
+    plain = [dict(item) for item in declared]
+    return Transform(plain, seed) if plain else None
+
+
+def _compose(declared: Sequence[Mapping[str, Any]]) -> Any:
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+
+    steps = [_step(albumentations, n, item) for n, item in enumerate(declared)]
+    return albumentations.Compose(steps)
+
+
+def _step(albumentations: Any, number: int, item: Mapping[str, Any]) -> Any:
+    name = str(item["name"])
+    kind = getattr(albumentations, name, None)
+    bases = (albumentations.ImageOnlyTransform, albumentations.DualTransform)
+    if not (isinstance(kind, type) and issubclass(kind, bases)) or kind in bases:
+        raise ConfigError(
+            f"params.yaml: augment.{number}.name: '{name}' is no image transform of "
+            f"albumentations {albumentations.__version__}; see its list of transforms"
+        )
+    try:
+        return kind(**item.get("args", {}), strict=True)
+    except Exception as error:
+        reason = "; ".join(line.strip() for line in str(error).splitlines()[:3])
+        raise ConfigError(
+            f"params.yaml: augment.{number}.args: {name}: {reason}"
+        ) from None

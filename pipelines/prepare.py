@@ -1,0 +1,54 @@
+"""Stage `prepare`: read, check, split and pack one data set."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kmunet.config import Params
+from kmunet.data.integrity import check, warnings
+from kmunet.data.record import SPLITS
+from kmunet.data.sources import open_source
+from kmunet.data.splits import split
+from kmunet.data.store import PackedSet, write_packed
+from pipelines.paths import Paths
+from pipelines.stage import stage_main
+
+
+def run(params: Params, paths: Paths) -> None:
+    """Pack data/raw/<dataset> into data/prepared/<dataset>; print a summary."""
+    declared = params.source(paths.dataset)
+    with open_source(declared.kind, _short(paths.raw), declared.classes) as source:
+        found = check(source)
+        places = split(found, params.prepare)
+        records = [replace(r, split=s) for r, s in zip(found, places, strict=True)]
+        about: dict[str, Any] = {
+            "source": declared.kind,
+            "split": params.prepare.model_dump(),
+            "warnings": warnings(records),
+        }
+        packed = write_packed(
+            _short(paths.prepared), source.pairs(), records, declared.size, about
+        )
+    print(summary(packed))
+
+
+def summary(packed: PackedSet) -> str:
+    """A line a split, then the warnings."""
+    lines = [f"{'split':<12}{'images':>8}{'empty':>8}{'mean lesion share':>20}"]
+    for name in SPLITS:
+        row = packed.manifest["counts"][name]
+        share = f"{100 * row['foreground']:.1f} %"
+        lines.append(f"{name:<12}{row['images']:>8}{row['empty']:>8}{share:>20}")
+    lines += [f"note: {text}" for text in packed.manifest["warnings"]]
+    return "\n".join(lines)
+
+
+def _short(path: Path) -> Path:
+    """Relative to the current folder where it lies below: messages are read there."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+if __name__ == "__main__":
+    sys.exit(stage_main("prepare", run))
