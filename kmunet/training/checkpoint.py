@@ -52,6 +52,7 @@ def load_checkpoint(
 
     Raises CheckpointError where files are missing or do not fit the model.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -59,7 +60,7 @@ def load_checkpoint(
         model.load_state_dict(load_file(folder / "weights.safetensors"))
         best = load_file(folder / "best.safetensors")
         _unflatten(optimizer, load_file(folder / "optimizer.safetensors"))
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder}: not a checkpoint of this run ({error}); "
             "delete it to start from the beginning"

@@ -148,6 +148,8 @@ class _Run:
         self.model.eval()
         overlap = RunningOverlap(self.device)
         for batch in self._batches(0, train=False):
+            if not len(batch["image"]):  # fewer images than ranks in the last batch
+                continue
             image, mask = self._to_device(batch)
             logits = self.model(image)
             loss = self.loss(logits, mask)
@@ -170,6 +172,7 @@ class _Run:
             samples,  # type: ignore[arg-type]
             batch_sampler=sampler,
             num_workers=self.params.loader_workers,
+            collate_fn=getattr(samples, "collate", None),
             pin_memory=self.device.type == "cuda",
         )
 

@@ -50,7 +50,7 @@ def params():
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return build_model("km_unet", widths=(16, 24, 32))
+    return build_model("km_unet", widths=(32, 40, 48))
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+"""Worker loops for the Ray tests; workers import them by name."""
+
+import os
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from kmunet.errors import TrainingError
+from kmunet.training import Progress
+
+
+def _report(reporter, epoch, values):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "epoch").write_text(f"{epoch} {values}")
+        saved = Path(folder) if reporter.rank == 0 else None
+        reporter.report({"epoch": float(epoch)}, saved)
+
+
+def _first(reporter):
+    with reporter.latest_checkpoint() as folder:
+        return 0 if folder is None else int((folder / "epoch").read_text().split()[0])
+
+
+def count(config, reporter):
+    """Three epochs; every rank adds its number plus one over gloo."""
+    for epoch in range(_first(reporter) + 1, 4):
+        total = torch.tensor([reporter.rank + 1.0])
+        if reporter.world_size > 1:
+            dist.all_reduce(total)
+        if reporter.rank == 0:
+            reporter.progress(Progress(epoch, 3, epoch, 3, 0.5, 0.5, 1.0))
+        _report(reporter, epoch, total.item())
+
+
+def die_once(config, reporter):
+    """Kill the last rank's process in the second epoch of the first attempt."""
+    start = _first(reporter)
+    starts = Path(config["starts"])
+    first_attempt = not starts.exists()
+    dist.barrier()
+    if reporter.rank == 0:
+        with starts.open("a") as file:
+            file.write(f"{start}\n")
+    dist.barrier()
+    for epoch in range(start + 1, 4):
+        if epoch == 2 and first_attempt and reporter.rank == 1:
+            time.sleep(5)  # the controller takes checkpoints up every 2 s
+            os.kill(os.getpid(), signal.SIGKILL)
+        _report(reporter, epoch, 0)
+
+
+def fail(config, reporter):
+    """End with an error that a user can mend."""
+    raise TrainingError("the loss is nan in epoch 1, step 1: lower train.lr")
