@@ -49,7 +49,7 @@ class SS2D(nn.Module):
         dt = torch.exp(torch.rand_like(self.dt_projs_bias) * (high - low) + low)
         self.dt_projs_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus^-1
         states = self.A_logs.shape[1]
-        self.A_logs.copy_(torch.arange(1, states + 1, dtype=torch.float32).log())
+        self.A_logs.copy_(torch.arange(1, states + 1).to(self.A_logs).log())
         nn.init.ones_(self.Ds)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kmunet.errors import ConfigError
-from kmunet.ops import naive
+from kmunet.ops import chunked, naive
 
 logger = logging.getLogger("kmunet.ops")
 
@@ -116,4 +116,5 @@ def selective_scan(
     return chosen.scan(u, delta, A, B, C, D, delta_bias, delta_softplus)
 
 
+register(Backend("chunked", chunked.selective_scan))
 register(Backend("naive", naive.selective_scan))
