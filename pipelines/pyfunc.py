@@ -30,7 +30,14 @@ class SegmentationModel(PythonModel):  # type: ignore[misc]
 
         self.predictor = Predictor.load(Path(context.artifacts["model"]))
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+    # A bare np.ndarray is the hint that MLflow does not turn into a schema: images of
+    # any size, lists and tables pass as they are.
+    def predict(
+        self,
+        context: Any,
+        model_input: np.ndarray,
+        params: dict[str, Any] | None = None,
+    ) -> Any:  # type: ignore[type-arg]
         if hasattr(model_input, "columns"):
             return [self._decode(cell) for cell in model_input["image"]]
         if isinstance(model_input, list | tuple):

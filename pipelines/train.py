@@ -32,7 +32,7 @@ def run(params: Params, paths: Paths) -> None:
     """
     packed = open_packed(paths.prepared)
     check_before_start(params, packed)
-    cluster = _cluster(params, packed, state_dir(paths.root) / "ray")
+    cluster = _cluster(params, paths, packed)
     config = {
         "params": params.model_dump(mode="json", by_alias=True),
         "prepared": str(paths.prepared.resolve()),
@@ -89,19 +89,19 @@ def _data(params: Params, packed: PackedSet) -> TrainingData:
     )
 
 
-def _cluster(params: Params, packed: PackedSet, storage: Path) -> Cluster:
+def _cluster(params: Params, paths: Paths, packed: PackedSet) -> Cluster:
     train = params.train
     return Cluster(
         workers=train.workers,
         threads=train.threads,
         gpu=choose_device(train.device).type == "cuda",
         max_failures=train.max_failures,
-        storage=storage,
-        name=_run_name(params, packed),
+        storage=state_dir(paths.root) / "ray",
+        name=_run_name(params, paths.dataset, packed),
     )
 
 
-def _run_name(params: Params, packed: PackedSet) -> str:
+def _run_name(params: Params, dataset: str, packed: PackedSet) -> str:
     """A hash of parameters, data and code: only the same run resumes."""
     sections = params.model_dump(mode="json", by_alias=True)
     digest = hashlib.sha256(packed.fingerprint.encode())
@@ -110,7 +110,7 @@ def _run_name(params: Params, packed: PackedSet) -> str:
     library = Path(__file__).parents[1] / "kmunet"
     for source in sorted(library.rglob("*.py")):
         digest.update(source.read_bytes())
-    return f"{packed.manifest['dataset']}-{digest.hexdigest()[:16]}"
+    return f"{dataset}-{digest.hexdigest()[:16]}"
 
 
 def _export(checkpoint: Path, params: Params, packed: PackedSet, target: Path) -> None:
