@@ -1,0 +1,85 @@
+"""Values that replace those of params.yaml for one run: `{"train.epochs": 2}`."""
+
+import json
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+
+from kmunet.config import Params, parse_params
+from kmunet.errors import ConfigError
+
+Scalar = bool | int | float | str | None
+Value = Scalar | list[Scalar]
+
+
+def overridden(path: Path, overrides: Mapping[str, Value]) -> Params:
+    """Return params.yaml with the overrides, checked. Raises ConfigError."""
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for key, value in overrides.items():
+        assign(raw, key, value)
+    origin = "params.yaml with the overrides" if overrides else path.name
+    return parse_params(raw, origin)
+
+
+def write(path: Path, overrides: Mapping[str, Value]) -> None:
+    """Write the overrides into the file, keeping its comments and order."""
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 4096
+    document = editor.load(path.read_text(encoding="utf-8"))
+    for key, value in overrides.items():
+        assign(document, key, _in_line(value))
+    text = StringIO()
+    editor.dump(document, text)
+    path.write_text(text.getvalue(), encoding="utf-8")
+
+
+def assign(node: Any, key: str, value: Value) -> None:
+    """Set a dotted key, `augment.0.args.p` too. Raises ConfigError where none leads."""
+    *parents, last = key.split(".")
+    for place, name in enumerate(parents):
+        node = _child(node, name, ".".join(parents[: place + 1]), key)
+    if isinstance(node, list):
+        node[_index(node, last, key)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise ConfigError(f"override {key}: {'.'.join(parents)} has no keys")
+
+
+def parse(text: str) -> tuple[str, Value]:
+    """Read `key=value` of the command line; the value as JSON, else as text."""
+    key, found, value = text.partition("=")
+    if not found or not key:
+        raise ConfigError(f"--set {text}: write it as key=value, as in train.epochs=2")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def _in_line(value: Value) -> Any:
+    if not isinstance(value, list):
+        return value
+    sequence = CommentedSeq(value)
+    sequence.fa.set_flow_style()
+    return sequence
+
+
+def _child(node: Any, name: str, path: str, key: str) -> Any:
+    if isinstance(node, list):
+        return node[_index(node, name, key)]
+    if isinstance(node, dict) and name in node:
+        return node[name]
+    raise ConfigError(f"override {key}: params.yaml has no key '{path}'")
+
+
+def _index(node: list[Any], name: str, key: str) -> int:
+    if name.isdecimal() and int(name) < len(node):
+        return int(name)
+    raise ConfigError(f"override {key}: '{name}' must be 0 to {len(node) - 1}")

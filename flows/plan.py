@@ -1,0 +1,118 @@
+"""What one run will do, checked before anything starts."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.overrides import Value, overridden
+from flows.pipeline import source_stage
+from flows.repository import toplevel
+from kmunet.config import Params
+from kmunet.errors import ConfigError, KMUNetError, SourceError
+from pipelines.paths import Paths
+
+MARGIN = 500 * 2**20  # bytes: checkpoints, the environment of a run, its report
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: in the checkout `root` itself or, if `private`, in a worktree."""
+
+    root: Path
+    datasets: tuple[str, ...]
+    overrides: Mapping[str, Value]
+    raw: Mapping[str, Path]
+    force: bool
+    private: bool
+
+
+def make_plan(
+    datasets: list[str] | None,
+    overrides: Mapping[str, Value] | None,
+    raw: Mapping[str, str] | None,
+    force: bool,
+) -> Plan:
+    """Check a request against the checkout around the current directory.
+
+    Raises KMUNetError: an unknown data set or key, a value out of range, data that
+    is not there, too little space.
+    """
+    root = toplevel(Path.cwd())
+    overrides, raw = overrides or {}, raw or {}
+    if "datasets" in overrides:
+        raise ConfigError("override datasets: choose data sets with `datasets`")
+    _check_project(root)
+    params = overridden(root / "params.yaml", overrides)
+    names = _names(params, datasets, raw)
+    places = {name: _given(name, place) for name, place in raw.items()}
+    sources = [places.get(name) or _present(root, name) for name in names]
+    _check_space(root, [place for place in sources if place])
+    private = bool(overrides or raw or set(names) - set(params.datasets))
+    return Plan(root, names, overrides, places, force, private)
+
+
+def _check_project(root: Path) -> None:
+    for name in ("dvc.yaml", "params.yaml", ".dvc"):
+        if not (root / name).exists():
+            raise ConfigError(f"{root / name}: missing; run in the project's checkout")
+    if not (root / ".venv" / "bin" / "python").exists():
+        raise ConfigError(
+            f"{root / '.venv'}: no environment, and dvc.yaml's stages run with it; "
+            "make it with `make install`"
+        )
+
+
+def _names(
+    params: Params, datasets: list[str] | None, raw: Mapping[str, str]
+) -> tuple[str, ...]:
+    names = tuple(
+        dict.fromkeys(datasets if datasets is not None else raw or params.datasets)
+    )
+    if not names:
+        raise ConfigError("datasets: empty; name one, or leave it out for the default")
+    for name in names:
+        params.source(name)
+    for name in raw:
+        if name not in names:
+            params.source(name)
+            raise ConfigError(f"raw: {name} is not among datasets: add it there")
+    return names
+
+
+def _given(name: str, place: str) -> Path:
+    path = Path(place).expanduser().resolve()
+    if not path.exists():
+        raise SourceError(
+            f"raw: {name}: {path}: no such file or folder; give the archive as "
+            "downloaded, or the folder it was unpacked to"
+        )
+    return path
+
+
+def _present(root: Path, name: str) -> Path | None:
+    place = Paths(root, name).raw
+    if place.exists():
+        return place
+    if source_stage(root, name) or place.with_name(f"{name}.dvc").exists():
+        return None
+    raise SourceError(
+        f"{name}: no data in {place.relative_to(root)}/; put the download there, or "
+        f"name its place: --raw {name}=PATH"
+    )
+
+
+def _check_space(root: Path, sources: Iterable[Path]) -> None:
+    need = MARGIN + 2 * sum(_size(place) for place in sources)
+    free = shutil.disk_usage(root).free
+    if free < need:
+        raise KMUNetError(
+            f"{root}: {free / 2**20:.0f} MiB free, this run needs about "
+            f"{need / 2**20:.0f} MiB; free some space (`dvc gc --workspace` drops "
+            "cached results that no data set uses now)"
+        )
+
+
+def _size(place: Path) -> int:
+    files = place.rglob("*") if place.is_dir() else [place]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,0 +1,1 @@
+"""The services around the flow, each with how it starts and stops."""

@@ -1,0 +1,60 @@
+"""Flow runs of the local worker: ended before it goes, buried when they died unseen.
+
+A run whose process is gone but whose state is Running would hold its deployment's
+concurrency slot for ever, and every later run would wait for it.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from infra.local.http import post
+from infra.local.services import POOL
+
+GRACE = 30.0  # seconds for a run to end its stage and report its state
+_ACTIVE = ["RUNNING", "PENDING", "CANCELLING"]
+
+
+def end(root: Path) -> int:
+    """End the runs of this checkout's worker; they report it. Return how many."""
+    processes = [process for process, _ in _engines(root)]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, GRACE)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()  # its stage goes with it: flows/leash.py
+    return len(processes)
+
+
+def bury(root: Path, api: str) -> int:
+    """Set runs without a process to Crashed. Return how many."""
+    alive = {run for _, run in _engines(root)}
+    question = {
+        "flow_runs": {"state": {"type": {"any_": _ACTIVE}}},
+        "work_pools": {"name": {"any_": [POOL]}},
+    }
+    dead = [
+        run["id"]
+        for run in post(f"{api}/flow_runs/filter", question)
+        if run["id"] not in alive
+    ]
+    for run in dead:
+        message = "Its worker was gone when the services were started again."
+        state = {"type": "CRASHED", "name": "Crashed", "message": message}
+        post(f"{api}/flow_runs/{run}/set_state", {"state": state})
+    return len(dead)
+
+
+def _engines(root: Path) -> Iterator[tuple[psutil.Process, str]]:
+    """Yield the processes that carry a flow run of this checkout, and its id."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if "prefect.engine" not in process.cmdline():
+                continue
+            env = process.environ()
+            if env.get("KMUNET_ROOT") == str(root):
+                yield process, env.get("PREFECT__FLOW_RUN_ID", "")
