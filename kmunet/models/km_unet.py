@@ -86,7 +86,9 @@ class KMUNet(nn.Module):
         return logits[..., :height, :width]
 
 
-def tokens(x: Tensor, embed: nn.Module, blocks: nn.ModuleList, norm: nn.Module) -> Tensor:
+def tokens(
+    x: Tensor, embed: nn.Module, blocks: nn.ModuleList, norm: nn.Module
+) -> Tensor:
     """A tokenized KAN stage: (B, C, H, W) -> (B, E, H/2, W/2)."""
     x = embed(x)
     for block in blocks:

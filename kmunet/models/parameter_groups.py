@@ -38,7 +38,9 @@ def parameter_groups(
     ]
 
 
-def _owned_parameters(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
+def _owned_parameters(
+    model: nn.Module,
+) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
     seen: set[nn.Parameter] = set()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):

@@ -123,7 +123,9 @@ def backward_chunks(
         later = torch.zeros_like(start[0])
         for i, chunk in reversed(list(enumerate(part.chunks()))):
             work.fill(part, chunk, start[i])
-            later = _chunk_gradients(work, part, grad[:, slab], chunk, later, found, slab)
+            later = _chunk_gradients(
+                work, part, grad[:, slab], chunk, later, found, slab
+            )
     return found
 
 
@@ -142,9 +144,10 @@ def _chunk_gradients(
     dy = grad[chunk]
     torch.mul(dy.unsqueeze(-2), part.C[chunk].unsqueeze(-1), out=g)
     g[-1] += later
-    adjoints = g.unbind(0)
-    for t in range(steps - 1, 0, -1):
-        adjoints[t - 1].addcmul_(decay[t], adjoints[t])
+    after, *earlier = reversed(g.unbind(0))
+    for a, before in zip(reversed(decay.unbind(0)), earlier, strict=False):
+        before.addcmul_(a, after)
+        after = before
     later = decay[0] * g[0]
     row = part.B[chunk].unsqueeze(-2)  # (T, B, G, 1, N)
     found.input[chunk, slab] = (row @ g).squeeze(-2)

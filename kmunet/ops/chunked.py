@@ -92,16 +92,13 @@ class _ChunkedScan(torch.autograd.Function):
         sequence = _sequence(layout, u, raw, A, B, C, ctx.delta_softplus)
         found = backward_chunks(sequence, layout.time_first(grad), checkpoints)
         d_input = layout.channels_first(found.input)  # gradient of dt * u
-        dt = F.softplus(raw) if ctx.delta_softplus else raw
-        d_u = dt * d_input
-        d_delta = torch.addcmul(layout.channels_first(found.dt), u, d_input)
+        d_u = layout.channels_first(sequence.dt) * d_input
+        d_delta = layout.channels_first(found.dt).addcmul_(u, d_input)
         if ctx.delta_softplus:
-            # From 20 on softplus is the identity.
-            slope = torch.where(raw > 20, 1.0, torch.sigmoid(raw))
-            d_delta = d_delta * slope
+            d_delta = torch.ops.aten.softplus_backward(d_delta, raw, 1.0, 20.0)
         d_D = None
         if D is not None:
-            d_u = torch.addcmul(d_u, grad, D[:, None])
+            d_u.addcmul_(grad, D[:, None])
             d_D = (grad * u).sum(2).sum(0)
         d_bias = None if delta_bias is None else d_delta.sum(2).sum(0)
         d_A = found.A.transpose(1, 2).flatten(0, 1)

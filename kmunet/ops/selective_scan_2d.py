@@ -5,6 +5,7 @@ to (dt, B, C) and its own A, D. The four results are added in place.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kmunet.ops.dispatch import selective_scan
@@ -39,34 +40,51 @@ def _four_orders(
     A_logs: Tensor,
     Ds: Tensor,
 ) -> Tensor:
-    (batch, channels, height, width), states = x.shape, A_logs.shape[1]
+    # Time first and channels last, (L, B, 4, D), so that every reordering copies whole
+    # rows of channels; the scan reads it through a view.
+    (_, _, height, width), states = x.shape, A_logs.shape[1]
     rank = dt_projs_weight.shape[2]
-    sequences = _unfold(x)
-    projected = torch.einsum("bkdl,kcd->bkcl", sequences, x_proj_weight)
-    dt, B, C = projected.split([rank, states, states], dim=2)
-    dt = torch.einsum("bkrl,kdr->bkdl", dt, dt_projs_weight)
+    pixels = x.permute(2, 3, 0, 1).contiguous()  # (H, W, B, D)
+    # A pixel's projections do not depend on the order in which it is read.
+    projected = F.linear(pixels, x_proj_weight.flatten(0, 1)).unflatten(3, (4, -1))
+    projected = _unfold([projected[..., k, :] for k in range(4)])
+    dt, B, C = projected.split([rank, states, states], dim=3)
+    dt = torch.einsum("lbkr,kdr->lbkd", dt, dt_projs_weight)
     y = selective_scan(
-        sequences.flatten(1, 2),
-        dt.flatten(1, 2),
+        _channels_first(_unfold([pixels] * 4)).flatten(1, 2),
+        _channels_first(dt).flatten(1, 2),
         -torch.exp(A_logs),
-        B,
-        C,
+        _channels_first(B),
+        _channels_first(C),
         Ds,
         delta_bias=dt_projs_bias.flatten(),
         delta_softplus=True,
     )
-    return _fold(y.view(batch, 4, channels, -1), height, width)
+    y = y.unflatten(1, (4, -1)).permute(3, 0, 1, 2)
+    return _fold(y, height, width).permute(2, 3, 0, 1)
 
 
-def _unfold(x: Tensor) -> Tensor:
-    """(B, D, H, W) -> (B, 4, D, L): rows, columns, rows reversed, columns reversed."""
-    forward = torch.stack([x.flatten(2), x.transpose(2, 3).flatten(2)], dim=1)
-    return torch.cat([forward, forward.flip(-1)], dim=1)
+def _channels_first(x: Tensor) -> Tensor:
+    """(L, B, 4, D) -> (B, 4, D, L), a view."""
+    return x.permute(1, 2, 3, 0)
+
+
+def _unfold(x: list[Tensor]) -> Tensor:
+    """Four (H, W, B, D) -> (L, B, 4, D): rows, columns, and both reversed."""
+    return torch.stack(
+        [
+            x[0].flatten(0, 1),
+            x[1].transpose(0, 1).flatten(0, 1),
+            x[2].flatten(0, 1).flip(0),
+            x[3].transpose(0, 1).flatten(0, 1).flip(0),
+        ],
+        dim=2,
+    )
 
 
 def _fold(y: Tensor, height: int, width: int) -> Tensor:
-    """(B, 4, D, L) -> (B, D, H, W): each order put back in place, and added."""
-    forward = y[:, :2] + y[:, 2:].flip(-1)
-    rows = forward[:, 0].unflatten(-1, (height, width))
-    columns = forward[:, 1].unflatten(-1, (width, height))
-    return rows + columns.transpose(2, 3)
+    """(L, B, 4, D) -> (H, W, B, D): each order put back in place, and added."""
+    rows = y[:, :, 0] + y[:, :, 2].flip(0)
+    columns = y[:, :, 1] + y[:, :, 3].flip(0)
+    columns = columns.unflatten(0, (width, height)).transpose(0, 1)
+    return rows.unflatten(0, (height, width)) + columns
