@@ -5,7 +5,7 @@ refuses is read by tifffile (never by OpenCV, which loses the colours of CVC-Cli
 """
 
 import io
-import zlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from kmunet.errors import PairError, UnreadableError
 
 Pixels = NDArray[np.uint8]
-_FAULTS = (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError,
-           ArithmeticError, RuntimeError, AssertionError, AttributeError, MemoryError,
-           zlib.error, Image.DecompressionBombError, Warning)  # fmt: skip
+for _reader in ("PIL", "tifffile"):  # their complaints are in our errors
+    logging.getLogger(_reader).addHandler(logging.NullHandler())
 _ORIENT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {  # TIFF 6.0, tag 274
     2: np.fliplr,
     3: lambda a: np.rot90(a, 2),
@@ -67,7 +66,7 @@ def decode_mask(data: bytes, name: str) -> tuple[Pixels, bool]:
 def _decode(data: bytes, name: str, palette: str) -> NDArray[Any]:
     try:
         pixels = _with_pillow(data, palette)
-    except _FAULTS as error:
+    except Exception as error:  # damaged files make Pillow raise nearly anything
         if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             reason = "" if isinstance(error, UnidentifiedImageError) else error
             raise UnreadableError(_unreadable(name, reason)) from None
@@ -110,9 +109,10 @@ def _with_tifffile(data: bytes, name: str) -> NDArray[Any]:
             if len(file.pages) != 1:
                 raise ValueError("several pages or frames in one file")
             page = file.pages.first
+            _require_whole(page, len(data))
             pixels = np.asarray(page.asarray())
             tag = page.tags.get(274)
-    except _FAULTS as error:
+    except Exception as error:
         raise UnreadableError(_unreadable(name, error)) from None
     if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
         pixels = np.moveaxis(pixels, 0, 2)  # planes one after the other
@@ -120,6 +120,17 @@ def _with_tifffile(data: bytes, name: str) -> NDArray[Any]:
         pixels = pixels[:, :, 0]  # grey, with or without alpha
     turn = _ORIENT.get(int(tag.value) if tag else 1)
     return turn(pixels) if turn else pixels
+
+
+def _require_whole(page: Any, length: int) -> None:
+    """tifffile fills strips that are missing with zeros: refuse these first."""
+    places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    whole = len(places) == int(np.prod(page.chunked))
+    inside = all(n > 0 and 0 < start <= length - n for start, n in places)
+    stored = sum(n for _, n in places)
+    enough = stored >= page.nbytes if page.compression == 1 else True
+    if not (whole and inside and enough) or page.nbytes > 1100 * length:
+        raise ValueError("strips missing or cut short")
 
 
 def _to_bytes(pixels: NDArray[Any], name: str) -> Pixels:

@@ -33,7 +33,7 @@ def check(source: Source) -> list[Record]:
 
 
 def warnings(records: Sequence[Record]) -> list[str]:
-    """What is allowed but worth knowing, one sentence each, with examples."""
+    """What is allowed but worth knowing: what, how many, the first three ids."""
     empty = [r.id for r in records if r.foreground == 0.0]
     full = [r.id for r in records if r.foreground == 1.0]
     grey = [r.id for r in records if r.grey_edges]
@@ -44,7 +44,7 @@ def warnings(records: Sequence[Record]) -> list[str]:
         (grey, "masks with grey edges, cut at half of the full value"),
         (dark, f"almost black images (brightest value below {DARK} of 255)"),
     ]
-    found = [f"{len(ids)} {text}: {_few(ids)}" for ids, text in notes if ids]
+    found = [f"{text}: {len(ids)}, {_few(ids)}" for ids, text in notes if ids]
     return found + _duplicates(records)
 
 
@@ -94,9 +94,10 @@ def _duplicates(records: Sequence[Record]) -> list[str]:
     groups = [" = ".join(ids) for ids in same.values() if len(ids) > 1]
     if not groups:
         return []
-    return [f"{len(groups)} images more than once, kept in one split: {_few(groups)}"]
+    text = "the same pixels under several ids, kept in one split"
+    return [f"{text}: {len(groups)}, {_few(groups)}"]
 
 
 def _few(names: Iterable[str], most: int = 3) -> str:
     listed = list(names)
-    return ", ".join(listed[:most]) + (", …" if len(listed) > most else "")
+    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")

@@ -6,12 +6,10 @@ not at all; the same input gives the same bytes.
 
 import hashlib
 import json
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +18,7 @@ from kmunet.data.atomic import new_folder, require_space
 from kmunet.data.progress import parallel_map
 from kmunet.data.record import SPLITS, Record
 from kmunet.data.resize import resize_image, resize_mask
+from kmunet.data.rows import RowFile
 from kmunet.errors import DataError
 
 Pixels = NDArray[np.uint8]
@@ -80,7 +79,7 @@ def write_packed(
         sums, lost = _write_rows(partial, examples, records, size)
         notes = list(about.get("warnings", ()))
         if lost:
-            notes.append(f"{lost} lesions too small to be seen at {size}x{size} pixels")
+            notes.append(f"lesions that vanish at {size}x{size} pixels: {lost}")
         manifest = {
             **about,
             **_statistics(records, sums, size),
@@ -118,7 +117,7 @@ def open_packed(folder: Path) -> PackedSet:
                 f"says uint8 {shape}; {remedy}"
             )
     return PackedSet(
-        folder, arrays["images.npy"], arrays["masks.npy"], records, manifest
+        folder.absolute(), arrays["images.npy"], arrays["masks.npy"], records, manifest
     )
 
 
@@ -137,8 +136,8 @@ def _write_rows(
     sums = np.zeros((2, 3), np.int64)
     lost = 0
     with (
-        _RowFile(folder / "images.npy", shapes["images.npy"]) as images,
-        _RowFile(folder / "masks.npy", shapes["masks.npy"]) as masks,
+        RowFile(folder / "images.npy", shapes["images.npy"]) as images,
+        RowFile(folder / "masks.npy", shapes["masks.npy"]) as masks,
     ):
 
         def write(row: int) -> tuple[NDArray[np.int64], bool]:
@@ -182,39 +181,6 @@ def _statistics(
         "mean": [round(float(value) / 255, 6) for value in mean],
         "std": [round(float(value) / 255, 6) for value in std],
     }
-
-
-class _RowFile:
-    """An .npy of uint8 written row by row, from several threads, in any order.
-
-    A plain file and not a memory map: a full disk is then an error, not a SIGBUS.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self._shape = shape
-        self._lock = threading.Lock()
-        self._file: BinaryIO = path.open("wb")
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
-        self._start = self._file.tell()
-
-    def write(self, row: int, values: Pixels) -> None:
-        if values.shape != self._shape[1:] or values.dtype != np.uint8:
-            raise ValueError(f"row {row}: {values.dtype} {values.shape}")
-        with self._lock:
-            self._file.seek(self._start + row * values.size)
-            self._file.write(values.tobytes())
-
-    def __enter__(self) -> "_RowFile":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
 
 
 def _digest(path: Path) -> str:

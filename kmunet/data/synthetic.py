@@ -53,7 +53,7 @@ def _tissue(random: np.random.Generator, size: int) -> Field:
     """Echo strength in about 0..1: layers, shading, bright bands, dark shadows."""
     down = np.linspace(0.0, 1.0, size)[:, None]
     base = random.uniform(0.34, 0.5)
-    tissue = base * (1.0 + 0.5 * _smooth(random, size, 5))
+    tissue = base * (1.0 + 0.35 * _smooth(random, size, 4))
     bent = down + 0.06 * _smooth(random, size, 3)
     for _ in range(random.integers(2, 5)):
         centre, width = random.uniform(0.0, 1.0), random.uniform(0.012, 0.035)
@@ -66,9 +66,9 @@ def _add_shadow(random: np.random.Generator, tissue: Field) -> Field:
     """A dark column below some depth, as behind a calcification: not a lesion."""
     size = len(tissue)
     y, x = np.mgrid[0:size, 0:size] / size
-    for _ in range(random.integers(0, 3)):
+    for _ in range(random.integers(0, 2)):
         centre, width = random.uniform(0.05, 0.95), random.uniform(0.03, 0.08)
-        start, depth = random.uniform(0.3, 0.8), random.uniform(0.25, 0.55)
+        start, depth = random.uniform(0.3, 0.8), random.uniform(0.25, 0.5)
         column = np.exp(-(((x - centre) / width) ** 2)) / (
             1.0 + np.exp(-(y - start) / 0.03)
         )
@@ -114,7 +114,7 @@ def _blob(random: np.random.Generator) -> _Blob:
     return _Blob(
         x=random.uniform(0.15, 0.85),
         y=random.uniform(0.15, 0.8),
-        radius=0.05 * 4.4 ** random.uniform(0.0, 1.0),
+        radius=0.075 * 3.4 ** random.uniform(0.0, 1.0),
         aspect=random.uniform(1.0, 1.35),
         tilt=random.uniform(-0.6, 0.6),
         waves=waves,
@@ -124,7 +124,7 @@ def _blob(random: np.random.Generator) -> _Blob:
 def _add_lesion(
     random: np.random.Generator, tissue: Field, taken: NDArray[np.bool_]
 ) -> tuple[Field, NDArray[np.bool_]]:
-    """Darken (sometimes brighten) one blob that touches no other; edge of any width."""
+    """Darken one blob that touches no other; contrast and softness of edge vary."""
     size = len(tissue)
     for _ in range(20):
         level = _blob(random).level(size)
@@ -132,7 +132,7 @@ def _add_lesion(
             break
     else:
         return tissue, np.zeros_like(taken)
-    inner = random.uniform(0.25, 0.62) if random.random() < 0.88 else 1.6
+    inner = random.uniform(0.2, 0.5)
     softness = random.uniform(0.03, 0.12)
     weight = 1.0 / (1.0 + np.exp(np.clip((level - 1.0) / softness, -40, 40)))
     flat = tissue.mean() * (1.0 + 0.25 * _smooth(random, size, 6))
@@ -148,7 +148,7 @@ def _speckle(random: np.random.Generator, tissue: Field) -> Field:
     for axis in (0, 1):
         near = np.roll(blurred, 1, axis) + np.roll(blurred, -1, axis)
         blurred = 0.5 * blurred + 0.25 * near
-    return np.asarray(np.maximum(tissue, 0.0) * (0.45 * noise + 0.55 * blurred)) ** 0.9
+    return np.asarray(np.maximum(tissue, 0.0) * (0.3 * noise + 0.7 * blurred)) ** 0.9
 
 
 def _smooth(random: np.random.Generator, size: int, cells: int) -> Field:

@@ -6,6 +6,7 @@ The stream depends on (seed, epoch, image id) alone, never on worker or world si
 import hashlib
 import os
 import random
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,24 +29,26 @@ class Transform:
     def __call__(
         self, image: Pixels, mask: Pixels, *, epoch: int, image_id: str
     ) -> tuple[Pixels, Pixels]:
-        """Image (S, S, 3) and mask (S, S) to the same shapes.
+        """Image uint8 (S, S, 3) and mask (S, S) to the same shapes and types.
 
-        Raises ConfigError where a declared transform changes the shape or type.
+        Raises ConfigError where a declared transform changes them.
         """
         self._compose.set_random_state(*self._stream(epoch, image_id))
         done = self._compose(image=image, mask=mask)
-        new_image, new_mask = done["image"], done["mask"]
-        if new_image.shape != image.shape or new_mask.shape != mask.shape:
-            raise ConfigError(
-                f"params.yaml: augment: image of {image.shape} came out as "
-                f"{new_image.shape}; remove the transform that changes the size"
-            )
-        if new_image.dtype != np.uint8:
-            raise ConfigError(
-                f"params.yaml: augment: image came out as {new_image.dtype}; remove "
-                "what converts it (it is normalised later, in the model's input)"
-            )
-        return new_image, new_mask
+        _require_same(done, image, "augment")
+        return done["image"], done["mask"]
+
+    def check(self, size: int) -> None:
+        """Apply each transform alone at `size`. Raises ConfigError naming augment.N."""
+        image = np.full((size, size, 3), 128, np.uint8)
+        mask = np.zeros((size, size), np.uint8)
+        for number, step in enumerate(self._compose.transforms):
+            key = f"augment.{number}"
+            try:
+                done = step(image=image, mask=mask, force_apply=True)
+            except Exception as error:
+                raise ConfigError(_fault(f"{key}.args", step, error)) from None
+            _require_same(done, image, key)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Transform, (self._declared, self._seed)
@@ -89,9 +92,29 @@ def _step(albumentations: Any, number: int, item: Mapping[str, Any]) -> Any:
             f"albumentations {albumentations.__version__}; see its list of transforms"
         )
     try:
-        return kind(**item.get("args", {}), strict=True)
+        with warnings.catch_warnings():
+            # an unknown argument is only warned of, and some take no `strict=True`
+            warnings.simplefilter("error", UserWarning)
+            return kind(**item.get("args", {}))
     except Exception as error:
-        reason = "; ".join(line.strip() for line in str(error).splitlines()[:3])
+        raise ConfigError(_fault(f"augment.{number}.args", kind, error)) from None
+
+
+def _fault(key: str, step: Any, error: Exception) -> str:
+    name = step.__name__ if isinstance(step, type) else type(step).__name__
+    reason = "; ".join(line.strip() for line in str(error).splitlines()[:3])
+    return f"params.yaml: {key}: {name}: {reason}"
+
+
+def _require_same(done: Mapping[str, Any], image: Pixels, key: str) -> None:
+    new_image, new_mask = done["image"], done["mask"]
+    if new_image.shape != image.shape or new_mask.shape != image.shape[:2]:
         raise ConfigError(
-            f"params.yaml: augment.{number}.args: {name}: {reason}"
-        ) from None
+            f"params.yaml: {key}: an image of {image.shape} came out as "
+            f"{tuple(new_image.shape)}; remove the transform that changes the size"
+        )
+    if new_image.dtype != np.uint8 or new_mask.dtype != np.uint8:
+        raise ConfigError(
+            f"params.yaml: {key}: an image came out as {new_image.dtype}; remove what "
+            "converts it (pixels are normalised after augmentation)"
+        )
