@@ -36,7 +36,7 @@ def test_transforms_draw_independently():
         transform(IMAGE, MASK, epoch=n, image_id="a")[0].tobytes() for n in range(1200)
     )
     assert len(seen) == 8  # the whole group of the square
-    # Turns by 0 or 180 degrees have 6/8, then the flips make 4 equal: 4 x 3/16, 4 x 1/16
+    # Turns by 0 or 180 degrees: 6 in 8, spread over 4 by the flips; so 3 and 1 in 16
     counts = sorted(seen.values())
     assert all(abs(count - 75) < 40 for count in counts[:4])
     assert all(abs(count - 225) < 65 for count in counts[4:])
