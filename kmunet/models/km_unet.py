@@ -57,15 +57,13 @@ class KMUNet(nn.Module):
         self.decoder4 = DecoderStage(w2, w1)
         self.decoder5 = DecoderStage(w1, w1)
         self.final = nn.Conv2d(w1, num_classes, 1)
-        places = {"1": w1, "2": w2, "3": w3}
-        places |= {f"_decoder{i}": w for i, w in enumerate((w4, w3, w2, w1), start=1)}
-        for place, width in places.items():
-            name = place if place.startswith("_") else f"_{place}"
-            self.add_module(f"ss2d{name}", SS2D(width) if ss2d else nn.Identity())
-            self.add_module(
-                f"ema{place}",
-                EfficientMultiScaleAttention(width) if attention else nn.Identity(),
-            )
+        self.ss2d_1, self.ema1 = scan(w1, ss2d), attend(w1, attention)
+        self.ss2d_2, self.ema2 = scan(w2, ss2d), attend(w2, attention)
+        self.ss2d_3, self.ema3 = scan(w3, ss2d), attend(w3, attention)
+        self.ss2d_decoder1, self.ema_decoder1 = scan(w4, ss2d), attend(w4, attention)
+        self.ss2d_decoder2, self.ema_decoder2 = scan(w3, ss2d), attend(w3, attention)
+        self.ss2d_decoder3, self.ema_decoder3 = scan(w2, ss2d), attend(w2, attention)
+        self.ss2d_decoder4, self.ema_decoder4 = scan(w1, ss2d), attend(w1, attention)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -84,6 +82,16 @@ class KMUNet(nn.Module):
         y = self.ema_decoder4(self.ss2d_decoder4(self.decoder4(y) + skip))
         logits: Tensor = self.final(self.decoder5(y))
         return logits[..., :height, :width]
+
+
+def scan(width: int, on: bool) -> nn.Module:
+    """The state-space part at one place, or the identity."""
+    return SS2D(width) if on else nn.Identity()
+
+
+def attend(width: int, on: bool) -> nn.Module:
+    """The attention part at one place, or the identity."""
+    return EfficientMultiScaleAttention(width) if on else nn.Identity()
 
 
 def tokens(

@@ -29,24 +29,24 @@ class EfficientMultiScaleAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
-        x = x.unflatten(1, (self.groups, -1)).flatten(0, 1)  # (B g, C/g, H, W)
+        x = torch.unflatten(x, 1, (self.groups, -1)).flatten(0, 1)  # (B g, C/g, H, W)
         local = self.conv3x3(x)
         pooled = self.gn(x * self._gate(x, height, width))
         score = self._weigh(pooled, local) + self._weigh(local, pooled)
         out = x * score.sigmoid()
-        return out.unflatten(0, (batch, self.groups)).flatten(1, 2)
+        return torch.unflatten(out, 0, (batch, self.groups)).flatten(1, 2)
 
     def _gate(self, x: Tensor, height: int, width: int) -> Tensor:
         """Row gate times column gate, (B g, C/g, H, W)."""
         rows = x.mean(3, keepdim=True)
         columns = x.mean(2, keepdim=True).transpose(2, 3)
         both = self.conv1x1(torch.cat([rows, columns], dim=2)).sigmoid()
-        rows, columns = both.split([height, width], dim=2)
+        rows, columns = torch.split(both, [height, width], dim=2)
         return rows * columns.transpose(2, 3)
 
     @staticmethod
     def _weigh(query: Tensor, value: Tensor) -> Tensor:
-        """Softmax of the query's means over channels, times the value: (B g, 1, H, W)."""
+        """Softmax of the query's channel means, times the value: (B g, 1, H, W)."""
         weights = query.mean((2, 3)).softmax(-1)
         summed = torch.bmm(weights[:, None], value.flatten(2))
-        return summed.unflatten(2, value.shape[2:])
+        return torch.unflatten(summed, 2, value.shape[2:])

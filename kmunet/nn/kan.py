@@ -64,7 +64,7 @@ class KANLinear(nn.Module):
         x (points, in), y (points, in, out).
         """
         bases = b_spline_bases(x, self.grid, self.spline_order).transpose(0, 1)
-        solution = torch.linalg.lstsq(bases, y.transpose(0, 1)).solution
+        solution: Tensor = torch.linalg.lstsq(bases, y.transpose(0, 1)).solution
         return solution.permute(2, 0, 1).contiguous()
 
     def bases(self, x: Tensor) -> Tensor:

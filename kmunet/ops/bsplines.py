@@ -5,6 +5,8 @@ cubic basis is the cardinal spline N moved: with w = |(x - t_i) / h - 2|,
 N(w) = (2 - w)_+^3 / 6 - 2/3 (1 - w)_+^3.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,15 +28,41 @@ def b_spline_bases(x: Tensor, grid: Tensor, order: int) -> Tensor:
 
 
 def uniform_cubic_bases(x: Tensor, grid: Tensor) -> Tensor:
-    """The same for degree 3 where each row of the grid is uniform (`is_uniform`)."""
+    """The same for degree 3 where each row of the grid is uniform (`is_uniform`).
+
+    Keeps x alone for its backward pass; first derivatives, and of x only.
+    """
+    bases: Tensor = _UniformCubic.apply(x, grid)  # type: ignore[no-untyped-call]
+    return bases
+
+
+class _UniformCubic(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, grid: Tensor) -> Tensor:
+        ctx.save_for_backward(x, grid)
+        w = _offsets(x, grid)[0].abs_()
+        outer, inner = (2 - w).clamp_min_(0), (1 - w).clamp_min_(0)
+        outer = (outer * outer).mul_(outer).div_(6)
+        return outer.addcmul_(inner * inner, inner, value=-2 / 3)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        x, grid = ctx.saved_tensors
+        signed, inverse_step = _offsets(x, grid)
+        w = signed.abs()
+        outer, inner = (2 - w).clamp_min_(0), w.neg_().add_(1).clamp_min_(0)
+        slope = (inner * inner).mul_(2).addcmul_(outer, outer, value=-0.5)
+        return slope.mul_(signed.sign_()).mul_(grad).sum(-1) * inverse_step, None
+
+
+def _offsets(x: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+    """(x - t_i) / h - 2 for each basis i (..., F, K), and 1 / h (F)."""
     knots = grid.shape[1]
     start = grid[:, 0]
     inverse_step = (knots - 1) / (grid[:, -1] - start)
     centres = torch.arange(2, knots - 2, dtype=x.dtype, device=x.device)
-    w = (((x - start) * inverse_step)[..., None] - centres).abs()
-    outer = (2 - w).clamp_min(0)
-    inner = (1 - w).clamp_min(0)
-    return outer * outer * outer / 6 - inner * inner * inner * (2 / 3)
+    return ((x - start) * inverse_step)[..., None] - centres, inverse_step
 
 
 def is_uniform(grid: Tensor) -> bool:

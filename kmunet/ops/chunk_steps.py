@@ -75,7 +75,7 @@ class _Workspace:
 
     def fill(self, sequence: Sequence, chunk: slice, start: Tensor) -> int:
         """Compute decays and states of a chunk from the state before it."""
-        steps = chunk.stop - chunk.start
+        steps: int = chunk.stop - chunk.start
         decay, state = self.decay[:steps], self.state[: steps + 1]
         dt, w = sequence.dt[chunk].unsqueeze(-2), sequence.input[chunk].unsqueeze(-2)
         torch.mul(dt, sequence.A, out=decay).exp_()

@@ -48,7 +48,7 @@ class _Layout:
 
     def time_first(self, x: Tensor) -> Tensor:
         """(B, D, L) -> (L, B, G, D/G), contiguous."""
-        return x.unflatten(1, (self.groups, -1)).permute(3, 0, 1, 2).contiguous()
+        return torch.unflatten(x, 1, (self.groups, -1)).permute(3, 0, 1, 2).contiguous()
 
     def channels_first(self, x: Tensor) -> Tensor:
         """(L, B, G, D/G) -> (B, D, L)."""
@@ -56,7 +56,7 @@ class _Layout:
 
     def per_group(self, A: Tensor) -> Tensor:
         """(D, N) -> (G, N, D/G), contiguous."""
-        return A.unflatten(0, (self.groups, -1)).transpose(1, 2).contiguous()
+        return torch.unflatten(A, 0, (self.groups, -1)).transpose(1, 2).contiguous()
 
 
 class _ChunkedScan(torch.autograd.Function):
@@ -84,7 +84,7 @@ class _ChunkedScan(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         u, delta, A, B, C, D, delta_bias, *checkpoints = ctx.saved_tensors
         layout = _Layout(B.shape[1])

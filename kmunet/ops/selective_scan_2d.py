@@ -46,9 +46,10 @@ def _four_orders(
     rank = dt_projs_weight.shape[2]
     pixels = x.permute(2, 3, 0, 1).contiguous()  # (H, W, B, D)
     # A pixel's projections do not depend on the order in which it is read.
-    projected = F.linear(pixels, x_proj_weight.flatten(0, 1)).unflatten(3, (4, -1))
+    projected = F.linear(pixels, x_proj_weight.flatten(0, 1))
+    projected = torch.unflatten(projected, 3, (4, -1))
     projected = _unfold([projected[..., k, :] for k in range(4)])
-    dt, B, C = projected.split([rank, states, states], dim=3)
+    dt, B, C = torch.split(projected, [rank, states, states], dim=3)
     dt = torch.einsum("lbkr,kdr->lbkd", dt, dt_projs_weight)
     y = selective_scan(
         _channels_first(_unfold([pixels] * 4)).flatten(1, 2),
@@ -60,7 +61,7 @@ def _four_orders(
         delta_bias=dt_projs_bias.flatten(),
         delta_softplus=True,
     )
-    y = y.unflatten(1, (4, -1)).permute(3, 0, 1, 2)
+    y = torch.unflatten(y, 1, (4, -1)).permute(3, 0, 1, 2)
     return _fold(y, height, width).permute(2, 3, 0, 1)
 
 
@@ -86,5 +87,5 @@ def _fold(y: Tensor, height: int, width: int) -> Tensor:
     """(L, B, 4, D) -> (H, W, B, D): each order put back in place, and added."""
     rows = y[:, :, 0] + y[:, :, 2].flip(0)
     columns = y[:, :, 1] + y[:, :, 3].flip(0)
-    columns = columns.unflatten(0, (width, height)).transpose(0, 1)
-    return rows.unflatten(0, (height, width)) + columns
+    columns = torch.unflatten(columns, 0, (width, height)).transpose(0, 1)
+    return torch.unflatten(rows, 0, (height, width)) + columns
