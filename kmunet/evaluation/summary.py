@@ -61,12 +61,13 @@ def summarize(
 
 
 def breakdown(table: Sequence[Row]) -> list[dict[str, Any]]:
-    """Means and counts of the images with a lesion, without one, and by category.
+    """Means and counts of all images, with a lesion, without one, and by category.
 
     Two empty masks score 1, so a set with many images without a lesion looks better
     than its lesions are segmented: the rows pull the two apart.
     """
     groups = {
+        "all": list(table),
         "with a lesion": [row for row in table if row["truth_pixels"]],
         "without a lesion": [row for row in table if not row["truth_pixels"]],
     }

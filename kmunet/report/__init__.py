@@ -1,1 +1,15 @@
-"""report"""
+"""Reports of a test run, from tables and arrays alone."""
+
+from kmunet.report.examples import choose_examples
+from kmunet.report.facts import run_facts
+from kmunet.report.page import Example, Report, write_report
+from kmunet.report.tables import write_metrics
+
+__all__ = [
+    "Example",
+    "Report",
+    "choose_examples",
+    "run_facts",
+    "write_metrics",
+    "write_report",
+]

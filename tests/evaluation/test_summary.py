@@ -71,9 +71,11 @@ def test_intervals_hold_the_mean(table):
 def test_breakdown_pulls_the_empty_images_apart(table):
     groups = {row["group"]: row for row in breakdown(table)}
     assert list(groups) == [
-        "with a lesion", "without a lesion",
+        "all", "with a lesion", "without a lesion",
         "category benign", "category malignant", "category normal",
     ]  # fmt: skip
+    assert groups["all"]["iou"] == pytest.approx(0.5)
+    assert groups["all"]["images"] == 5
     assert groups["with a lesion"]["iou"] == pytest.approx(0.5)
     assert groups["without a lesion"]["false_alarms"] == 1
     assert groups["category malignant"]["hd95"] is None
@@ -82,7 +84,7 @@ def test_breakdown_pulls_the_empty_images_apart(table):
 
 def test_breakdown_without_categories_or_empty_images(table):
     rows = [{**row, "category": None} for row in table[:2]]
-    assert [row["group"] for row in breakdown(rows)] == ["with a lesion"]
+    assert [row["group"] for row in breakdown(rows)] == ["all", "with a lesion"]
 
 
 def test_refuses_an_empty_table():

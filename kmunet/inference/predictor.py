@@ -1,0 +1,115 @@
+"""A trained model on images as they come: uint8 of any size in, probabilities out.
+
+Reads the folder that training writes (model.json, model.safetensors) and needs torch,
+numpy, OpenCV and safetensors alone, because it travels inside registered models.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kmunet.data.resize import resize_image, resize_probabilities
+from kmunet.errors import DataError
+from kmunet.inference.folder import read_model, read_spec
+
+Image = NDArray[np.uint8]
+Probabilities = NDArray[np.float32]
+
+
+class Predictor:
+    """Foreground probabilities of images from a model of 3 channels and 1 class."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: str | torch.device = "cpu",
+        spec: dict[str, Any] | None = None,
+    ) -> None:
+        """`size`: side of the square that the model sees; `mean`, `std`: RGB, of 0..1.
+
+        `spec` is model.json as read, for who wants to know more about the model.
+        """
+        self.device = torch.device(device)
+        self.model = model.eval().to(self.device)
+        self.size = size
+        self.spec = spec or {}
+        self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1)
+
+    @classmethod
+    def load(cls, folder: Path, device: str | torch.device = "cpu") -> "Predictor":
+        """Read a model folder. CheckpointError names the file or key at fault."""
+        folder = Path(folder)
+        spec = read_spec(folder / "model.json")
+        model = read_model(folder / "model.safetensors", spec["model"])
+        seen = spec["input"]
+        return cls(model, seen["size"], seen["mean"], seen["std"], device, spec)
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    def __call__(self, image: Image) -> Probabilities:
+        """Probabilities (H, W) of an image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+
+        Alpha is ignored, grey becomes RGB. DataError for another type or shape.
+        """
+        probabilities: Probabilities = self.batch(as_rgb(image)[None])[0]
+        return probabilities
+
+    def batch(self, images: Image) -> Probabilities:
+        """Probabilities (N, H, W) of RGB images (N, H, W, 3) of one size."""
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise DataError(
+                "batch expects uint8 (N, H, W, 3), got "
+                f"{images.dtype} {images.shape}; convert the images to 8-bit RGB first"
+            )
+        height, width = images.shape[1:3]
+        if not len(images):
+            return np.zeros((0, height, width), np.float32)
+        squares = np.stack([self._square(image) for image in images])
+        maps = self._forward(squares)
+        return np.stack([resize_probabilities(m, height, width) for m in maps])
+
+    def _square(self, image: Image) -> Image:
+        if image.shape[:2] == (self.size, self.size):
+            return image
+        return resize_image(np.ascontiguousarray(image), self.size, self.size)
+
+    @torch.inference_mode()
+    def _forward(self, squares: Image) -> Probabilities:
+        # (N, S, S, 3) -> (N, S, S)
+        x = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2)
+        x = (x.float() / 255.0 - self._mean) / self._std
+        logits: Tensor = self.model(x.contiguous())
+        maps: Probabilities = logits.float().sigmoid()[:, 0].cpu().numpy()
+        return maps
+
+
+def as_rgb(image: Image) -> Image:
+    """An image of 1, 3 or 4 channels as RGB uint8 (H, W, 3). DataError otherwise."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = getattr(image, "dtype", type(image).__name__)
+        raise DataError(
+            f"the image is {kind}: expects uint8 (0..255); "
+            "scale it to 8 bits first, for example (255 * x).round().astype('uint8')"
+        )
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
+        raise DataError(
+            f"the image has shape {image.shape}: expects (H, W), (H, W, 1), "
+            "(H, W, 3) or (H, W, 4), one image a call"
+        )
+    if image.shape[-1] == 1:
+        return np.repeat(image, 3, axis=-1)
+    return image[..., :3]

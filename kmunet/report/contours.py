@@ -1,0 +1,78 @@
+"""An image beside itself with outlines: truth green, prediction magenta, as a PNG."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+GREEN = (0, 200, 83)
+MAGENTA = (255, 0, 170)
+PANEL = 384  # pixels, the longer side that a smaller image is brought to
+_STRIP = 28  # pixels, the line of text above the panels
+_GAP = 6
+
+Pixels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+def overlay(image: Pixels, truth: Mask, pred: Mask) -> Pixels:
+    """Image | the same with outlines; uint8 RGB (H, 2 W + gap, 3), small ones enlarged.
+
+    image: uint8 (H, W, 3); truth, pred: bool (H, W). Truth is drawn wide and the
+    prediction narrow above it, so that both are seen where they agree.
+    """
+    scale = max(1.0, PANEL / max(image.shape[:2]))
+    plain = _enlarge(image, scale, cv2.INTER_CUBIC)
+    drawn = plain.copy()
+    for mask, colour, width in ((truth, GREEN, 6), (pred, MAGENTA, 2)):
+        big = _enlarge(mask.astype(np.uint8), scale, cv2.INTER_NEAREST)
+        lines, _ = cv2.findContours(big, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(drawn, lines, -1, colour, width)
+    gap = np.full((plain.shape[0], _GAP, 3), 255, np.uint8)
+    return np.hstack([plain, gap, drawn])
+
+
+def write_overlay(
+    path: Path, image: Pixels, truth: Mask, pred: Mask, row: Mapping[str, Any]
+) -> None:
+    """Save an overlay with the id and IoU of `row` above it. Same input, same bytes."""
+    panels = overlay(image, truth, pred)
+    canvas = Image.new("RGB", (panels.shape[1], panels.shape[0] + _STRIP), "white")
+    canvas.paste(Image.fromarray(panels), (0, _STRIP))
+    draw = ImageDraw.Draw(canvas)
+    score = f"IoU {row['iou']:.3f}"
+    edge = canvas.width - draw.textlength(score, _font()) - 2
+    draw.text((edge, 4), score, "black", _font())
+    draw.text((2, 4), _fit(str(row["id"]), edge - 12, draw), "black", _font())
+    canvas.save(path, format="PNG")
+
+
+def _enlarge(array: Pixels, scale: float, interpolation: int) -> Pixels:
+    if scale == 1.0:
+        return np.ascontiguousarray(array)
+    height, width = (max(1, round(side * scale)) for side in array.shape[:2])
+    return np.asarray(
+        cv2.resize(array, (width, height), interpolation=interpolation), np.uint8
+    )
+
+
+def _fit(text: str, width: float, draw: ImageDraw.ImageDraw) -> str:
+    # The end of an id tells images apart, so the beginning gives way.
+    if draw.textlength(text, _font()) <= width:
+        return text
+    while text and draw.textlength("…" + text, _font()) > width:
+        text = text[1:]
+    return "…" + text
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    # Shipped with matplotlib, so the same on every machine.
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    return ImageFont.truetype(folder / "DejaVuSans.ttf", 17)

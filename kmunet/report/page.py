@@ -1,0 +1,109 @@
+"""report.html with its overlays, figures and tables: one folder, read offline."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from kmunet.report.contours import write_overlay
+from kmunet.report.examples import SECTIONS, file_name
+from kmunet.report.figures import write_figures
+from kmunet.report.tables import write_tables
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test image of the gallery, at the size at which it was scored."""
+
+    section: str  # a key of examples.SECTIONS
+    row: Row  # of the table, with its id
+    image: NDArray[np.uint8]  # (H, W, 3)
+    truth: NDArray[np.bool_]  # (H, W)
+    pred: NDArray[np.bool_]  # (H, W)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report shows."""
+
+    metrics: Mapping[str, Any]  # what metrics/<data set>.json holds
+    table: Sequence[Row]  # a row an image
+    breakdown: Sequence[Row]  # a row a group of images
+    history: Sequence[Row]  # a row an epoch
+    run: Mapping[str, Mapping[str, Any]]  # heading -> name -> value
+    confidence: float  # of the intervals in metrics
+    examples: Sequence[Example]
+
+
+def write_report(folder: Path, report: Report) -> Path:
+    """Write report.html and what it links to into `folder`; return its path."""
+    for name in ("overlays", "figures"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    write_tables(folder, report.table, report.history)
+    write_figures(folder / "figures", report.table, report.history)
+    gallery = _write_gallery(folder, report.examples)
+    page = folder / "report.html"
+    text = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(report=report, metrics=report.metrics, gallery=gallery)
+    )
+    page.write_text(text, encoding="utf-8", newline="\n")
+    return page
+
+
+def _write_gallery(folder: Path, examples: Sequence[Example]) -> list[dict[str, Any]]:
+    gallery = []
+    for name, title in SECTIONS.items():
+        cards = []
+        for rank, shown in enumerate(e for e in examples if e.section == name):
+            file = f"overlays/{file_name(name, rank + 1, str(shown.row['id']))}"
+            write_overlay(
+                folder / file, shown.image, shown.truth, shown.pred, shown.row
+            )
+            cards.append({"link": quote(file), "row": shown.row})
+        if cards:
+            gallery.append({"title": title, "cards": cards})
+    return gallery
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("kmunet.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["score"] = lambda value: _number(value, 3)
+    environment.filters["pixels"] = lambda value: _number(value, 1)
+    environment.filters["plain"] = _plain
+    return environment
+
+
+def _number(value: float | None, digits: int) -> str:
+    # NaN is not equal to itself.
+    if value is None or value != value:
+        return "\N{EN DASH}"
+    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _plain(value: Any) -> str:
+    """A parameter as params.yaml would spell it, near enough to be recognised."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "none"}[value]
+    if isinstance(value, int) and abs(value) >= 1_000_000:
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_plain(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
