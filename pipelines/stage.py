@@ -1,6 +1,7 @@
 """What the stages share: read the arguments and params, report errors in one line."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,12 @@ def stage_main(name: str, run: Run, argv: list[str] | None = None) -> int:
 
 def report_errors(name: str, action: Callable[[], None]) -> int:
     """Call `action`; print what a user can mend as `error: NAME: ...`, return 2."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         action()
+    except KeyboardInterrupt:
+        print(f"error: {name}: interrupted", file=sys.stderr, flush=True)
+        return 130
     except KMUNetError as error:
         print(f"error: {name}: {error}", file=sys.stderr, flush=True)
         return 2
@@ -40,6 +45,11 @@ def _run(run: Run, paths: Paths) -> None:
     params = load_params(paths.params)
     params.source(paths.dataset)
     run(params, paths)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    """End as Ctrl-C does: what was begun is taken back, Ray's processes are ended."""
+    raise KeyboardInterrupt
 
 
 _SPACE = (28, 122)  # ENOSPC, EDQUOT

@@ -13,11 +13,11 @@ from kmunet.config import Params, parse_params
 from kmunet.data.dataset import SegmentationDataset
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.data.transforms import build_transform
+from kmunet.device import choose_device
 from kmunet.errors import TrainingError
 from kmunet.models import build_model
 from kmunet.training import Reporter, TrainingData, fit
 from kmunet.training.determinism import make_deterministic
-from kmunet.training.fit import choose_device
 from pipelines.paths import Paths, state_dir
 from pipelines.progress import TrainingProgress
 from pipelines.ray_backend import Cluster, run_on_ray, shutdown
@@ -64,7 +64,9 @@ def train_worker(config: dict[str, Any], reporter: Reporter) -> None:
 def check_before_start(params: Params, packed: PackedSet) -> None:
     """Find what would stop the workers, before Ray starts."""
     choose_device(params.train.device)
-    build_transform(params.augment, params.train.seed)
+    transform = build_transform(params.augment, params.train.seed)
+    if transform is not None:
+        transform.check(packed.size)
     build_model(**model_arguments(params))
     images = len(packed.indices("train"))
     if images < params.train.batch_size:

@@ -22,6 +22,8 @@ def make_deterministic(seed: int, threads: int) -> None:
     torch.backends.cudnn.benchmark = False
     # Bilinear up-sampling has no deterministic CUDA backward: warn, do not stop.
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Only debugging needs every new tensor filled; it costs a pass over memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def keep_freed_memory() -> None:

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from kmunet.data.sampler import GlobalBatchSampler
+from kmunet.device import choose_device
 from kmunet.errors import TrainingError
 from kmunet.ops import use_backend
 from kmunet.training.checkpoint import (
@@ -207,18 +208,3 @@ class _Run:
                 images_per_second=rate,
             )
         )
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device for "auto", "cpu" or "cuda".
-
-    Raises TrainingError where CUDA is asked for and there is none.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(
-            "train.device is 'cuda' and this torch sees no GPU: "
-            "set it to 'auto' or 'cpu'"
-        )
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

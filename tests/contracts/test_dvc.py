@@ -11,7 +11,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # What decides no value: argument parsing, places, bars, the quiet environment.
 PLUMBING = {"pipelines/stage", "pipelines/paths", "pipelines/quiet",
             "pipelines/progress", "pipelines/__init__", "kmunet/__init__",
-            "kmunet/errors", "kmunet/config"}  # fmt: skip
+            "kmunet/errors", "kmunet/config", "kmunet/device"}  # fmt: skip
 
 
 def _imports(module: str) -> set[str]:

@@ -8,7 +8,6 @@ import torch
 
 from kmunet.errors import CheckpointError, TrainingError
 from kmunet.training import LocalReporter, fit
-from kmunet.training.fit import choose_device
 
 
 def _weights(model):
@@ -91,9 +90,3 @@ def test_a_loss_that_is_not_finite_stops_at_once(model, data, params, tmp_path):
 def test_fewer_images_than_a_batch_is_an_error(model, data, params, tmp_path):
     with pytest.raises(TrainingError, match="batch_size 32 is more than the 16"):
         fit(model, data, params(batch_size=32), LocalReporter(tmp_path))
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_cuda_without_a_gpu_is_an_error():
-    with pytest.raises(TrainingError, match=r"train\.device is 'cuda'"):
-        choose_device("cuda")

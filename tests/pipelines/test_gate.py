@@ -1,0 +1,48 @@
+"""The gate's rule on scores of the same images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kmunet.config import GateParams, load_params
+from pipelines.gate import decide, scores
+
+EVALUATE = load_params(Path(__file__).parents[2] / "params.yaml").evaluate
+
+
+def _gate(min_gain=0.0, confidence=0.0):
+    return GateParams(metric="iou", min_gain=min_gain, confidence=confidence)
+
+
+OLD = np.array([0.5, 0.6, 0.7, 0.4, 0.5, 0.6])
+
+
+@pytest.mark.parametrize(
+    ("new", "gate", "promoted"),
+    [
+        (OLD + 0.1, _gate(), True),
+        (OLD, _gate(), False),  # equal is not better
+        (OLD - 0.1, _gate(), False),
+        (OLD + 0.01, _gate(min_gain=0.02), False),
+        (OLD - 0.01, _gate(min_gain=-0.02), True),
+        (OLD + 0.1, _gate(confidence=0.95), True),
+        (OLD + [0.4, -0.1, -0.1, -0.1, 0.0, 0.0], _gate(), True),
+        (OLD + [0.4, -0.1, -0.1, -0.1, 0.0, 0.0], _gate(confidence=0.95), False),
+    ],
+)
+def test_decide(new, gate, promoted):
+    assert decide(np.asarray(new), OLD, gate, EVALUATE).promote is promoted
+
+
+def test_the_first_model_is_promoted():
+    assert decide(OLD, None, _gate(min_gain=0.5), EVALUATE).promote
+
+
+def test_scores_are_per_image_iou():
+    masks = np.zeros((2, 4, 4), np.uint8)
+    masks[:, :2] = 1
+    found = np.zeros((2, 4, 4), np.float32)
+    found[0, :2] = 0.9
+    found[1, 1:3] = 0.9
+    assert scores(found, masks, "iou", 0.5) == pytest.approx([1.0, 1 / 3])
