@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kmunet.config import EvaluateParams, Params
 from kmunet.data.atomic import new_folder
 from kmunet.data.store import PackedSet, open_packed
+from kmunet.device import choose_device
 from kmunet.errors import CheckpointError, DataError
 from kmunet.evaluation import breakdown, pooled_iou, score_image, summarize
 from kmunet.inference import Predictor, read_history
@@ -27,7 +28,6 @@ from kmunet.report import (
     write_metrics,
     write_report,
 )
-from kmunet.training.fit import choose_device
 from pipelines.paths import Paths
 from pipelines.stage import stage_main
 

@@ -16,6 +16,7 @@ def _gate(min_gain=0.0, confidence=0.0):
 
 
 OLD = np.array([0.5, 0.6, 0.7, 0.4, 0.5, 0.6])
+UNEVEN = np.array([0.4, -0.1, -0.1, -0.1, 0.0, 0.0])
 
 
 @pytest.mark.parametrize(
@@ -27,8 +28,8 @@ OLD = np.array([0.5, 0.6, 0.7, 0.4, 0.5, 0.6])
         (OLD + 0.01, _gate(min_gain=0.02), False),
         (OLD - 0.01, _gate(min_gain=-0.02), True),
         (OLD + 0.1, _gate(confidence=0.95), True),
-        (OLD + [0.4, -0.1, -0.1, -0.1, 0.0, 0.0], _gate(), True),
-        (OLD + [0.4, -0.1, -0.1, -0.1, 0.0, 0.0], _gate(confidence=0.95), False),
+        (OLD + UNEVEN, _gate(), True),
+        (OLD + UNEVEN, _gate(confidence=0.95), False),
     ],
 )
 def test_decide(new, gate, promoted):
