@@ -5,6 +5,7 @@ numbers). Both appear only when all of it is done; a rerun gives the same bytes.
 """
 
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from kmunet.report import (
 )
 from pipelines.paths import Paths
 from pipelines.stage import stage_main
+
+_QUIET = 10.0  # seconds without a word
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,14 @@ def predict(
     predictor: Predictor, images: NDArray[np.uint8], params: EvaluateParams
 ) -> NDArray[np.bool_]:
     """Masks (N, S, S): where the probability is above the threshold."""
-    starts = range(0, len(images), params.batch_size)
-    batches = [images[start : start + params.batch_size] for start in starts]
-    return np.concatenate(
-        [predictor.batch(batch) > params.threshold for batch in batches]
-    )
+    parts, spoken = [], time.monotonic()
+    for start in range(0, len(images), params.batch_size):
+        batch = images[start : start + params.batch_size]
+        parts.append(predictor.batch(batch) > params.threshold)
+        if time.monotonic() - spoken > _QUIET:
+            spoken = time.monotonic()
+            print(f"{start + len(batch)} of {len(images)} test images", flush=True)
+    return np.concatenate(parts)
 
 
 def measure(scored: Scored, params: EvaluateParams) -> dict[str, Any]:
