@@ -1,0 +1,94 @@
+"""One dispatch: names, refusals, what "auto" means, a later version taking over."""
+
+import logging
+
+import pytest
+import torch
+
+from kmunet import ops
+from kmunet.errors import ConfigError
+from kmunet.ops import dispatch, naive
+from kmunet.ops.dispatch import Backend
+
+
+@pytest.fixture
+def registry():
+    """The registry as it was, afterwards."""
+    before, announced = dict(dispatch._registry), set(dispatch._announced)
+    yield dispatch._registry
+    dispatch._registry.clear()
+    dispatch._registry.update(before)
+    dispatch._announced.clear()
+    dispatch._announced.update(announced)
+
+
+def scan():
+    one = torch.ones(1, 1, 2)
+    return ops.selective_scan(one, one, -torch.ones(1, 1), one, one)
+
+
+def test_auto_is_the_chunked_scan_on_any_device():
+    assert ops.backend() == "chunked"
+    assert ops.backend("cuda:0") == "chunked"
+    assert ops.backends() == ("auto", "chunked", "naive")
+
+
+def test_as_a_context_and_for_good():
+    with ops.use_backend("naive"):
+        assert ops.backend() == "naive"
+        with ops.use_backend("auto"):
+            assert ops.backend() == "chunked"
+        assert ops.backend() == "naive"
+    assert ops.backend() == "chunked"
+    ops.use_backend("naive")
+    assert ops.backend() == "naive"
+    ops.use_backend("auto")
+    assert ops.backend() == "chunked"
+
+
+def test_restored_after_an_error():
+    with pytest.raises(RuntimeError), ops.use_backend("naive"):
+        raise RuntimeError
+    assert ops.backend() == "chunked"
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ConfigError, match=r"'magic'; known are auto, chunked, naive"):
+        ops.use_backend("magic")
+    assert ops.backend() == "chunked"
+
+
+def test_a_faster_version_is_taken_where_it_runs(registry):
+    calls = []
+
+    def fast(*arguments):
+        calls.append(arguments)
+        return naive.selective_scan(*arguments)
+
+    dispatch.register(Backend("fast", fast, frozenset({"cpu"})), first=True)
+    assert ops.backend("cpu") == "fast"
+    assert ops.backend("cuda") == "chunked"
+    scan()
+    assert len(calls) == 1
+
+
+def test_an_unusable_version_is_passed_over_and_refused(registry):
+    broken = Backend("broken", naive.selective_scan, usable=lambda: False)
+    dispatch.register(broken, first=True)
+    assert ops.backend() == "chunked"
+    with pytest.raises(ConfigError, match="'broken' cannot run on this machine"):
+        ops.use_backend("broken")
+
+
+def test_the_version_in_use_is_logged_once(registry, caplog):
+    dispatch._announced.clear()
+    with caplog.at_level(logging.INFO, logger="kmunet.ops"):
+        scan()
+        scan()
+    assert caplog.messages == ["selective scan: chunked on cpu"]
+
+
+def test_versions_agree_through_the_dispatch():
+    with ops.use_backend("naive"):
+        expected = scan()
+    torch.testing.assert_close(scan(), expected)
