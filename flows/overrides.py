@@ -9,12 +9,28 @@ from typing import Any
 import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from kmunet.config import Params, parse_params
 from kmunet.errors import ConfigError
 
 Scalar = bool | int | float | str | None
 Value = Scalar | list[Scalar]
+
+
+class Representer(RoundTripRepresenter):
+    """Writes 1e-05 as 1.0e-05: in YAML 1.1, which others read, the first is text."""
+
+    def represent_float(self, data: float) -> ScalarNode:
+        """Return the node of a float."""
+        text = repr(data)
+        if "e" in text and "." not in text:
+            text = text.replace("e", ".0e")
+        return self.represent_scalar("tag:yaml.org,2002:float", text)
+
+
+Representer.add_representer(float, Representer.represent_float)
 
 
 def overridden(path: Path, overrides: Mapping[str, Value]) -> Params:
@@ -29,6 +45,7 @@ def overridden(path: Path, overrides: Mapping[str, Value]) -> Params:
 def write(path: Path, overrides: Mapping[str, Value]) -> None:
     """Write the overrides into the file, keeping its comments and order."""
     editor = YAML()
+    editor.Representer = Representer
     editor.preserve_quotes = True
     editor.width = 4096
     document = editor.load(path.read_text(encoding="utf-8"))

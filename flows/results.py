@@ -1,7 +1,9 @@
 """What a run came to for one data set, read back from its files."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,18 +46,33 @@ def standing(root: Path, registration: Path) -> str:
     found = _read(registration)
     if not {"identity", "model"} <= found.keys():
         return ""
-    from pipelines.tracking import CHAMPION, Registry  # seconds to import
-
     try:
-        registry = Registry(root, found["model"])
-        version = registry.find("identity", found["identity"])
-        champion = registry.alias(CHAMPION)
+        with _own_environment():
+            return _role(root, found["model"], found["identity"])
     except KMUNetError:
         return f"{found['model']} (MLflow does not answer)"
+
+
+def _role(root: Path, model: str, identity: str) -> str:
+    from pipelines.tracking import CHAMPION, Registry  # seconds to import
+
+    registry = Registry(root, model)
+    version, champion = registry.find("identity", identity), registry.alias(CHAMPION)
     if version is None:
-        return f"{found['model']} (not in this MLflow; --force registers it)"
-    role = "champion" if champion and champion.version == version.version else ""
-    return f"{found['model']} v{version.version} {role or 'challenger'}"
+        return f"{model} (not in this MLflow; --force registers it)"
+    leads = champion is not None and champion.version == version.version
+    return f"{model} v{version.version}{', champion' if leads else ''}"
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Undo what mlflow sets: its variables would reach the next data set's stages."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _read(path: Path) -> dict[str, Any]:

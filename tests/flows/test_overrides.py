@@ -1,0 +1,70 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.overrides import overridden, parse, write
+from kmunet.errors import ConfigError
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return Path(shutil.copy(PARAMS, tmp_path))
+
+
+def test_values_reach_the_typed_sections(path):
+    values = {"train.lr": 1e-4, "model.widths": [8, 16, 24], "augment.0.args.p": 0.25}
+    params = overridden(path, values)
+    assert params.train.lr == 1e-4
+    assert params.model.widths == (8, 16, 24)
+    assert params.augment[0].args["p"] == 0.25
+    assert path.read_text() == PARAMS.read_text()
+
+
+def test_the_written_file_means_the_same_and_keeps_its_comments(path):
+    values = {"train.lr": 1e-5, "datasets": ["busi", "synthetic"]}
+    write(path, values)
+    assert overridden(path, {}) == overridden(PARAMS, values)
+    assert isinstance(yaml.safe_load(path.read_text())["train"]["lr"], float)
+    comments = [line for line in PARAMS.read_text().splitlines() if "#" in line]
+    kept = [line for line in path.read_text().splitlines() if "#" in line]
+    assert len(kept) == len(comments)
+    assert "datasets: [busi, synthetic]" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("train.lr", 99, ["train.lr", "99", "10"]),
+        ("train.typo", 1, ["train.typo", "unknown key"]),
+        ("trian.lr", 1, ["trian.lr", "'trian'"]),
+        ("train.lr.x", 1, ["train.lr.x", "no keys"]),
+        ("augment.7.args", 1, ["augment.7.args", "0 to 2"]),
+        ("train.epochs", "many", ["train.epochs", "many"]),
+    ],
+)
+def test_a_bad_override_names_its_key(path, key, value, words):
+    with pytest.raises(ConfigError) as caught:
+        overridden(path, {key: value})
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("train.lr=1e-4", ("train.lr", 1e-4)),
+        ("train.optimizer=sgd", ("train.optimizer", "sgd")),
+        ("model.kan=false", ("model.kan", False)),
+        ("model.widths=[8, 16, 24]", ("model.widths", [8, 16, 24])),
+    ],
+)
+def test_the_command_line_is_read_as_json_else_text(text, pair):
+    assert parse(text) == pair
+
+
+def test_a_pair_without_a_value_is_refused():
+    with pytest.raises(ConfigError, match="key=value"):
+        parse("train.lr")
