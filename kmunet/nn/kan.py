@@ -10,7 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kmunet.ops import b_spline_bases, is_uniform, uniform_cubic_bases
+from kmunet.ops import (
+    b_spline_bases,
+    is_uniform,
+    minimum_norm_fit,
+    uniform_cubic_bases,
+)
 
 
 class KANLinear(nn.Module):
@@ -50,22 +55,15 @@ class KANLinear(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, scale_noise: float = 0.1) -> None:
-        """Kaiming-uniform base and scaler; splines fitted to small noise."""
+        """Kaiming-uniform base and scaler; splines through small noise at the knots."""
         nn.init.kaiming_uniform_(self.base_weight, a=math.sqrt(5))
         noise = torch.rand(self.grid_size + 1, self.in_features, self.out_features)
         noise = (noise - 0.5) * (scale_noise / self.grid_size)
-        inner = self.grid.T[self.spline_order : -self.spline_order]
-        self.spline_weight.copy_(self.curve2coeff(inner, noise.to(inner)))
+        inner = self.grid[:, self.spline_order : -self.spline_order]
+        bases = b_spline_bases(inner.T, self.grid, self.spline_order)
+        fitted = minimum_norm_fit(bases.transpose(0, 1), noise.transpose(0, 1))
+        self.spline_weight.copy_(fitted.permute(2, 0, 1))
         nn.init.kaiming_uniform_(self.spline_scaler, a=math.sqrt(5))
-
-    def curve2coeff(self, x: Tensor, y: Tensor) -> Tensor:
-        """Least-squares coefficients (out, in, K) of the splines through (x, y).
-
-        x (points, in), y (points, in, out).
-        """
-        bases = b_spline_bases(x, self.grid, self.spline_order).transpose(0, 1)
-        solution: Tensor = torch.linalg.lstsq(bases, y.transpose(0, 1)).solution
-        return solution.permute(2, 0, 1).contiguous()
 
     def bases(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., in, K), by the closed form where the grid allows it."""

@@ -2,6 +2,7 @@
 
 from kmunet.ops.bsplines import b_spline_bases, is_uniform, uniform_cubic_bases
 from kmunet.ops.dispatch import backend, backends, selective_scan, use_backend
+from kmunet.ops.minimum_norm import minimum_norm_fit
 from kmunet.ops.selective_scan_2d import selective_scan_2d
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "backend",
     "backends",
     "is_uniform",
+    "minimum_norm_fit",
     "selective_scan",
     "selective_scan_2d",
     "uniform_cubic_bases",
