@@ -1,0 +1,147 @@
+"""Models by name: sizes, switches, any input, refusals."""
+
+import itertools
+import sys
+
+import pytest
+import torch
+
+from kmunet.errors import ConfigError
+from kmunet.models import MODELS, build_model
+from kmunet.nn import SS2D, EfficientMultiScaleAttention, KANLinear
+
+SMALL = (16, 6, 10)
+COUNTS = {"km_unet": 5_739_009, "u_kan": 6_356_689, "unet": 6_500_734}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameter_counts(name):
+    model = build_model(name)
+    assert sum(p.numel() for p in model.parameters()) == COUNTS[name]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_parameter_receives_a_gradient(name):
+    torch.manual_seed(0)
+    model = build_model(name, widths=SMALL).train()
+    model(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None]
+    assert without == []
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 70), (31, 33), (32, 32), (47, 96)], ids=str
+)
+def test_any_input_size(name, size):
+    model = build_model(name, widths=SMALL, in_channels=2, num_classes=3).eval()
+    with torch.no_grad():
+        logits = model(torch.randn(1, 2, *size))
+    assert logits.shape == (1, 3, *size)
+    assert logits.isfinite().all()
+
+
+def test_padding_is_the_same_as_a_padded_image():
+    model = build_model("km_unet", widths=SMALL).eval()
+    x = torch.randn(1, 3, 40, 50)
+    whole = torch.nn.functional.pad(x, (0, 14, 0, 24), mode="replicate")
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), model(whole)[..., :40, :50])
+
+
+@pytest.mark.parametrize("widths", [(8, 1, 1), (24, 7, 11), (40, 33, 5)], ids=str)
+@pytest.mark.parametrize("name", ["km_unet", "u_kan"])
+def test_any_widths(name, widths):
+    model = build_model(name, widths=widths).train()
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kan", "ss2d", "attention"), list(itertools.product([True, False], repeat=3))
+)
+def test_ablations_are_independent(kan, ss2d, attention):
+    model = build_model(
+        "km_unet", widths=SMALL, kan=kan, ss2d=ss2d, attention=attention
+    )
+    parts = {KANLinear: kan, SS2D: ss2d, EfficientMultiScaleAttention: attention}
+    for part, on in parts.items():
+        count = sum(isinstance(m, part) for m in model.modules())
+        assert count == (0 if not on else 6 if part is KANLinear else 7)
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_u_kan_without_kan():
+    model = build_model("u_kan", widths=SMALL, kan=False)
+    assert not [m for m in model.modules() if isinstance(m, KANLinear)]
+
+
+@pytest.mark.parametrize("name", ["km_unet", "unet"])
+def test_two_runs_give_the_same_bits(name):
+    found = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        model = build_model(name, widths=SMALL).train()
+        logits = model(torch.randn(2, 3, 64, 64))
+        logits.square().mean().backward()
+        found.append([logits.detach(), *(p.grad for p in model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_half_precision_autocast():
+    torch.manual_seed(0)
+    model = build_model("km_unet", widths=SMALL).eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        exact = model(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = model(x)
+    assert (rounded.float() - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+def test_channels_last():
+    torch.manual_seed(0)
+    model = build_model("km_unet", widths=SMALL).eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(x)
+        model = model.to(memory_format=torch.channels_last)
+        found = model(x.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"widths": (128, 160)}, r"model\.widths: need three positive integers"),
+        ({"widths": (128, 0, 256)}, r"model\.widths: need three positive integers"),
+        ({"widths": (128, 1.5, 256)}, r"model\.widths: need three positive integers"),
+        ({"widths": (100, 160, 256)}, r"the first must be a multiple of 8, got 100"),
+        ({"in_channels": 0}, "in_channels: need a positive integer, got 0"),
+        ({"num_classes": -1}, "num_classes: need a positive integer, got -1"),
+    ],
+)
+@pytest.mark.parametrize("name", ["km_unet", "u_kan"])
+def test_refusals(name, options, message):
+    with pytest.raises(ConfigError, match=message):
+        build_model(name, **options)
+
+
+def test_an_unknown_model_lists_the_known_ones():
+    with pytest.raises(ConfigError, match=r"model\.name: unknown .*km_unet, u_kan"):
+        build_model("resnet")
+
+
+def test_no_warnings(recwarn):
+    for name in MODELS:
+        build_model(name, widths=SMALL).eval()(torch.randn(1, 3, 32, 32))
+    ours = [w for w in recwarn if "monai" not in str(w.filename)]
+    assert [str(w.message) for w in ours] == []
+
+
+def test_monai_is_not_needed_for_the_others():
+    assert "kmunet.models" in sys.modules
+    source = sys.modules["kmunet.models.baselines"]
+    assert "monai" not in vars(source)
