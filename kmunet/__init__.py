@@ -1,3 +1,3 @@
-"""KM-UNet for medical image segmentation: operators, model, data, training, evidence."""
+"""KM-UNet for medical images: operators, model, data, training, evidence."""
 
 __version__ = "0.1.0"

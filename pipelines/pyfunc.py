@@ -37,7 +37,7 @@ class SegmentationModel(PythonModel):  # type: ignore[misc]
         context: Any,
         model_input: np.ndarray,
         params: dict[str, Any] | None = None,
-    ) -> Any:  # type: ignore[type-arg]
+    ) -> Any:
         if hasattr(model_input, "columns"):
             return [self._decode(cell) for cell in model_input["image"]]
         if isinstance(model_input, list | tuple):

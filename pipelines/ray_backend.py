@@ -72,7 +72,7 @@ def run_on_ray(
     if not ray.is_initialized():
         _connect(cluster)
     _check_resources(cluster)
-    board = _Board.options(num_cpus=0).remote()
+    board = _Board.remote()  # type: ignore[attr-defined]
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"loop": loop, "config": config, "board": board},
@@ -170,7 +170,7 @@ def _check_resources(cluster: Cluster) -> None:
             )
 
 
-@ray.remote
+@ray.remote(num_cpus=0)
 class _Board:
     """Where rank 0 posts its progress and a worker its error; the driver reads."""
 

@@ -137,7 +137,7 @@ class _Run:
             loss = self.loss(logits, mask)
             self._check_finite(loss, epoch, step)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             overlap.add(logits, mask, loss.detach(), self.params.threshold)
             rate = step * self.params.batch_size / (time.perf_counter() - start)
