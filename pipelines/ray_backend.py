@@ -16,6 +16,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from kmunet.errors import ConfigError, KMUNetError, TrainingError
 from kmunet.training.reporter import Progress, Reporter
+from pipelines.quiet import SETTINGS
 
 WorkerLoop = Callable[[dict[str, Any], Reporter], None]
 
@@ -135,7 +136,7 @@ def _run_config(cluster: Cluster) -> ray.train.RunConfig:
 
 def _connect(cluster: Cluster) -> None:
     """Join the cluster that RAY_ADDRESS names, or start one on this machine."""
-    runtime = {"env_vars": {"PYTHONPATH": _python_path()}}
+    runtime = {"env_vars": {**SETTINGS, "PYTHONPATH": _python_path()}}
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(runtime_env=runtime, **quiet)
