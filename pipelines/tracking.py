@@ -55,10 +55,12 @@ class Registry:
         for logger in ("mlflow", "alembic"):
             logging.getLogger(logger).setLevel(logging.ERROR)
         self.state, self.name = state_dir(root), name
-        self.embedded = not os.environ.get("MLFLOW_TRACKING_URI")
+        store = f"sqlite:///{self.state / 'mlflow.db'}"
+        # set_tracking_uri sets the variable too: a second registry finds it set.
+        self.embedded = os.environ.get("MLFLOW_TRACKING_URI", "") in ("", store)
         if self.embedded:
             self.state.mkdir(parents=True, exist_ok=True)
-            mlflow.set_tracking_uri(f"sqlite:///{self.state / 'mlflow.db'}")
+            mlflow.set_tracking_uri(store)
         self.uri: str = mlflow.get_tracking_uri()
         self.client = MlflowClient()
         with self._answering():
