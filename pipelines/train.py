@@ -16,6 +16,7 @@ from kmunet.data.transforms import build_transform
 from kmunet.device import choose_device
 from kmunet.errors import TrainingError
 from kmunet.models import build_model
+from kmunet.ops import backend, use_backend
 from kmunet.training import Reporter, TrainingData, fit
 from kmunet.training.determinism import make_deterministic
 from pipelines.paths import Paths, state_dir
@@ -132,6 +133,8 @@ def _export(checkpoint: Path, params: Params, packed: PackedSet, target: Path) -
 
 def _card(params: Params, packed: PackedSet, state: dict[str, Any]) -> dict[str, Any]:
     best = state["history"][state["best_epoch"] - 1]
+    with use_backend(params.train.scan_backend):
+        scan = backend(choose_device(params.train.device))
     return {
         "model": model_arguments(params),
         "input": {
@@ -143,7 +146,7 @@ def _card(params: Params, packed: PackedSet, state: dict[str, Any]) -> dict[str,
         "threshold": params.train.threshold,
         "best": {"epoch": state["best_epoch"], "iou": best["val_iou"]},
         "data_fingerprint": packed.fingerprint,
-        "scan_backend": params.train.scan_backend,
+        "scan_backend": scan,
     }
 
 
