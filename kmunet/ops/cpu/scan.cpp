@@ -165,21 +165,15 @@ struct Segment {
   int64_t row_of(int64_t i) const {  // a token's row of proj
     return ((image * p.length() + i) * p.directions + direction) * row_size;
   }
-  // Ask for a share of the next segment's memory: columns are far apart in it.
-  void prefetch(int64_t n, int64_t w, bool rows_too,
-                std::initializer_list<const float *> tokens,
-                std::initializer_list<const float *> projected) const {
-    const int64_t end = std::min<int64_t>((n + GROUP) * STEPS / padded, steps_ahead);
-    for (int64_t t = n * STEPS / padded; t < end; t++) {
-      const int64_t own = of_token(ahead[t]) + w * WIDTH, row = row_of(ahead[t]);
-      for (const float *array : tokens) touch(array + own, WIDTH);
-      if (rows_too)
-        for (const float *array : projected) touch(array + row, row_size);
-    }
+  // Ask for the memory of a share of the steps: columns are far apart in it.
+  void prefetch(int64_t n, int64_t w, const int64_t *tokens, int count,
+                std::initializer_list<const float *> arrays) const {
+    const int64_t end = std::min<int64_t>((n + GROUP) * STEPS / padded, count);
+    for (int64_t t = n * STEPS / padded; t < end; t++)
+      for (const float *array : arrays) touch(array + of_token(tokens[t]) + w * WIDTH);
   }
-  static void touch(const float *from, int64_t count) {
-    for (int64_t i = 0; i < count; i += 16) __builtin_prefetch(from + i, 0, 2);
-    __builtin_prefetch(from + count - 1, 0, 2);
+  static void touch(const float *from) {
+    for (int i = 0; i < WIDTH; i += 16) __builtin_prefetch(from + i, 0, 2);
   }
   int64_t delta(int t, int64_t w) const {
     return (image * p.length() + token[t]) * p.directions * p.channels +
@@ -188,23 +182,35 @@ struct Segment {
 
   // x, the steps and their inputs for a block of channels.
   void prepare(int64_t w) {
-    const V *bias = weights.bias.data + weights.at(direction, w, 1);
-    const V *weight = weights.weight.data + weights.at(direction, w, rank);
     const int64_t count = channels(w);
-    for (int t = 0; t < steps; t++) {
-      load(x[t], p.x + offset(t) + w * WIDTH, count);
-      if (rank == 0) load(dt[t], p.delta + delta(t, w), count);
-      const float *low = row(t);
-      V sum[BLOCKS];
-      for (int b = 0; b < BLOCKS; b++) sum[b] = rank == 0 ? dt[t][b] + bias[b] : bias[b];
-      for (int64_t r = 0; r < rank; r++)
-        UNROLL for (int b = 0; b < BLOCKS; b++)
-          sum[b] = fma(weight[r * BLOCKS + b], broadcast(low[r]), sum[b]);
-      for (int b = 0; b < BLOCKS; b++) dt[t][b] = sum[b];
-    }
+    for (int t = 0; t < steps; t++) load(x[t], p.x + offset(t) + w * WIDTH, count);
+    for (int t = 0; rank == 0 && t < steps; t++)
+      load(dt[t], p.delta + delta(t, w), count);
+    project(w);
     if (p.softplus) step_sizes();
     for (int t = 0; t < steps; t++)
       for (int b = 0; b < BLOCKS; b++) input[t][b] = dt[t][b] * x[t][b];
+  }
+  // The steps before softplus, delta + bias or weight r + bias; four at a time for one
+  // load of the weights.
+  __attribute__((noinline)) void project(int64_t w) {
+    const V *bias = weights.bias.data + weights.at(direction, w, 1);
+    const V *weight = weights.weight.data + weights.at(direction, w, rank);
+    for (int t = 0; t < steps; t += 4) {
+      const float *low = row(t);
+      V sum[4][BLOCKS];
+      UNROLL for (int i = 0; i < 4; i++)
+        for (int b = 0; b < BLOCKS; b++)
+          sum[i][b] = rank == 0 ? dt[t + i][b] + bias[b] : bias[b];
+      for (int64_t r = 0; r < rank; r++)
+        UNROLL for (int b = 0; b < BLOCKS; b++) {
+          const V factor = weight[r * BLOCKS + b];
+          UNROLL for (int i = 0; i < 4; i++)
+            sum[i][b] = fma(factor, broadcast(low[i * stride + r]), sum[i][b]);
+        }
+      UNROLL for (int i = 0; i < 4; i++)
+        for (int b = 0; b < BLOCKS; b++) dt[t + i][b] = sum[i][b];
+    }
   }
   __attribute__((noinline)) void step_sizes() {
     for (int t = 0; t < steps; t++)
@@ -222,10 +228,10 @@ struct Forward : Segment {
     for (int64_t k = 0; k < p.directions; k++)
       for (int64_t s = 0; s < p.segments(); s++) {
         open(b, k, s, s + 1);
-        for (int64_t w = first; w < last; w++) block(w, s, w == first);
+        for (int64_t w = first; w < last; w++) block(w, s);
       }
   }
-  void block(int64_t w, int64_t s, bool first) {
+  void block(int64_t w, int64_t s) {
     const V *skip = weights.skip.data + weights.at(direction, w, 1);
     prepare(w);
     for (int t = 0; t < steps; t++)
@@ -234,7 +240,8 @@ struct Forward : Segment {
     V *before = states(s) + w * padded * BLOCKS;
     V *after = states(s + 1) + w * padded * BLOCKS;
     for (int64_t n = 0; n < padded; n += GROUP) {
-      prefetch(n, w, first, {p.x, p.y}, {p.proj});
+      prefetch(n, w, ahead, steps_ahead, {p.x});
+      prefetch(n, w, token, steps, {p.y});
       scan(A + n * BLOCKS, before + n * BLOCKS, after + n * BLOCKS, rank + n);
     }
     for (int t = 0; t < steps; t++)
@@ -296,17 +303,16 @@ struct Backward : Segment {
   }
   void block(int64_t w, int64_t s, float *dx, bool add, const Sums &all) {
     prepare(w);
-    for (int t = 0; t < steps; t++) {
+    for (int t = 0; t < steps; t++)
       load(dy[t], p.dy + offset(t) + w * WIDTH, channels(w));
-      for (int b = 0; b < BLOCKS; b++) d_dt[t][b] = d_input[t][b] = V{};
-    }
     const int64_t size = padded * BLOCKS, line = image * p.directions + direction;
     const V *kept = reinterpret_cast<const V *>(p.kept) +
                     (line * p.segments() + s) * p.state_size() + w * size;
     const V *A = weights.A.data + weights.at(direction, w, padded);
     for (int64_t n = 0; n < padded; n += GROUP) {
       const int64_t i = n * BLOCKS;
-      prefetch(n, w, w == 0, {p.x, p.dy, dx}, {p.proj, p.dproj});
+      prefetch(n, w, ahead, steps_ahead, {p.x, p.dy});
+      prefetch(n, w, token, steps, {dx});
       recompute(A + i, kept + i, rank + n);
       reverse(A + i, carry.data + w * size + i, all.A + w * size + i, n, w > 0);
     }
@@ -342,7 +348,10 @@ struct Backward : Segment {
       const float *B = row(t) + rank + first, *C = B + to_C;
       V *sum_B = across.data + t * stride + rank + first, *sum_C = sum_B + to_C;
       V by_dt[BLOCKS], by_input[BLOCKS];
-      for (int b = 0; b < BLOCKS; b++) by_dt[b] = d_dt[t][b], by_input[b] = d_input[t][b];
+      for (int b = 0; b < BLOCKS; b++) {
+        by_dt[b] = first ? d_dt[t][b] : V{};
+        by_input[b] = first ? d_input[t][b] : V{};
+      }
       UNROLL for (int n = 0; n < GROUP; n++) {
         const V in = broadcast(B[n]), out = broadcast(C[n]);
         V dB = more ? sum_B[n] : V{}, dC = more ? sum_C[n] : V{};
@@ -366,34 +375,46 @@ struct Backward : Segment {
   // From the gradients of dt and dt x to those of x, the projection, bias and skip.
   void close(int64_t w, float *dx, bool add, const Sums &all) {
     const int64_t at = weights.at(direction, w, 1);
-    const V *skip = weights.skip.data + at;
-    const V *weight = weights.weight.data + weights.at(direction, w, rank);
+    V bias[BLOCKS], skip[BLOCKS], factor[BLOCKS];
+    for (int b = 0; b < BLOCKS; b++) {
+      factor[b] = weights.skip.data[at + b];
+      bias[b] = all.bias[w * BLOCKS + b], skip[b] = all.skip[w * BLOCKS + b];
+    }
     const V ln2 = broadcast(0.693147180559945f);  // A was scaled for powers of 2
-    V *bias = all.bias + w * BLOCKS, *d_skip = all.skip + w * BLOCKS;
-    V *d_weight = all.weight + w * rank * BLOCKS;
     for (int t = 0; t < steps; t++) {
-      V d_x[BLOCKS], d_raw[BLOCKS];
-      for (int b = 0; b < BLOCKS; b++) {
-        d_raw[b] = fma(d_input[t][b], x[t][b], d_dt[t][b] * ln2);
-        if (p.softplus) d_raw[b] *= slope[t][b];
-        d_x[b] = fma(d_input[t][b], dt[t][b], skip[b] * dy[t][b]);
-        d_skip[b] = fma(dy[t][b], x[t][b], d_skip[b]);
-        bias[b] += d_raw[b];
+      V d_x[BLOCKS];
+      UNROLL for (int b = 0; b < BLOCKS; b++) {
+        V d_raw = fma(d_input[t][b], x[t][b], d_dt[t][b] * ln2);
+        if (p.softplus) d_raw *= slope[t][b];
+        d_x[b] = fma(d_input[t][b], dt[t][b], factor[b] * dy[t][b]);
+        skip[b] = fma(dy[t][b], x[t][b], skip[b]);
+        bias[b] += d_raw;
+        d_dt[t][b] = d_raw;
       }
-      V *sum = across.data + t * stride;
-      for (int64_t r = 0; r < rank; r++) {
-        const V low = broadcast(row(t)[r]);
-        V lanes = w > 0 ? sum[r] : V{};
-        for (int b = 0; b < BLOCKS; b++) {
-          V &own = d_weight[r * BLOCKS + b];
-          own = fma(d_raw[b], low, own);
-          lanes = fma(d_raw[b], weight[r * BLOCKS + b], lanes);
-        }
-        sum[r] = lanes;
-      }
-      if (rank == 0) store(p.ddelta + delta(t, w), d_raw, channels(w), false);
+      if (rank == 0) store(p.ddelta + delta(t, w), d_dt[t], channels(w), false);
       store(dx + offset(t) + w * WIDTH, d_x, channels(w), add);
     }
+    for (int b = 0; b < BLOCKS; b++)
+      all.bias[w * BLOCKS + b] = bias[b], all.skip[w * BLOCKS + b] = skip[b];
+    const V *weight = weights.weight.data + weights.at(direction, w, rank);
+    for (int64_t r = 0; r < rank; r++)
+      close_factor(r, weight + r * BLOCKS, all.weight + (w * rank + r) * BLOCKS, w > 0);
+  }
+  // d_dt is now the gradient before softplus: on to weight[r] and to the factor r of dt.
+  __attribute__((noinline)) void close_factor(int64_t r, const V *weight, V *to,
+                                              bool more) {
+    V own[BLOCKS], factor[BLOCKS];
+    for (int b = 0; b < BLOCKS; b++) own[b] = to[b], factor[b] = weight[b];
+    for (int t = 0; t < steps; t++) {
+      const V low = broadcast(row(t)[r]);
+      V &sum = across.data[t * stride + r], lanes = more ? sum : V{};
+      UNROLL for (int b = 0; b < BLOCKS; b++) {
+        own[b] = fma(d_dt[t][b], low, own[b]);
+        lanes = fma(d_dt[t][b], factor[b], lanes);
+      }
+      sum = lanes;
+    }
+    for (int b = 0; b < BLOCKS; b++) to[b] = own[b];
   }
   // Add the lanes of each row: the gradients of dt's factor, B and C.
   void finish() {

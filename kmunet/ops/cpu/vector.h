@@ -134,10 +134,20 @@ inline V add_lanes_of_each(const V *v) {
   }
 }
 
-// to[i] = the sum of the lanes of from[i]; both have room for whole vectors.
+inline float add_lanes_of_one(V v) {
+  float sum[LANES];
+  store_vector(sum, v);
+  for (int half = LANES / 2; half > 0; half /= 2)
+    for (int j = 0; j < half; j++) sum[j] += sum[j + half];
+  return sum[0];
+}
+
+// to[i] = the sum of the lanes of from[i].
 inline void add_lanes(const V *from, float *to, int64_t count) {
-  for (int64_t i = 0; i < count; i += LANES)
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES)
     store_vector(to + i, add_lanes_of_each(from + i));
+  for (; i < count; i++) to[i] = add_lanes_of_one(from[i]);
 }
 
 // Vectors of zeros on a cache line's boundary.
