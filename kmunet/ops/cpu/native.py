@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kmunet.ops.cpu.build import BuildError, Variant, build, variants
+from kmunet.ops.cpu.compiler import BuildError, Variant, build, variants
 
 logger = logging.getLogger("kmunet.ops")
 

@@ -54,7 +54,7 @@ inline V power2_near_0(V f) {
   return fma(p, f, broadcast(1.0f));
 }
 
-// p 2^i for whole i in -126..128; not a number stays so.
+// p 2^i for whole i in -126..128, 0 for -127; not a number stays so.
 inline V scale(V p, V i) {
   const I bits = (__builtin_convertvector(i, I) + 127) << 23;
   return p * (V)bits;
@@ -66,13 +66,13 @@ inline V clamp(V x, float low, float high) {
   return x > b ? b : x;
 }
 
-// 2^x; not less than 2^-126 where there is no instruction that scales.
+// 2^x; 0 below 2^-126.5 where there is no instruction that scales.
 inline V power2(V x) {
 #if defined(__AVX512F__)
   const V i = _mm512_roundscale_ps(x, 8);
   return _mm512_scalef_ps(power2_near_0(x - i), i);
 #else
-  x = clamp(x, -126.0f, 128.0f);
+  x = clamp(x, -127.0f, 128.0f);
   const V magic = broadcast(12582912.0f), i = (x + magic) - magic;
   return scale(power2_near_0(x - i), i);
 #endif
