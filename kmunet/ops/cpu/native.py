@@ -66,7 +66,7 @@ class Kernel:
     """One built variant."""
 
     def __init__(self, variant: Variant) -> None:
-        self.variant = variant
+        self.name = variant.name
         try:
             self._library = ctypes.CDLL(str(build(variant)))
         except OSError as error:
