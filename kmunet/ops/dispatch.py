@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kmunet.errors import ConfigError
-from kmunet.ops import chunked, naive
+from kmunet.ops import chunked, cpu, naive
 
 logger = logging.getLogger("kmunet.ops")
 
@@ -28,6 +28,7 @@ class Backend:
     scan: Scan
     devices: frozenset[str] = frozenset()  # empty: any
     usable: Callable[[], bool] = lambda: True
+    scan_2d: Scan | None = None  # fused, for float32; else the 2-D scan is composed
 
     def serves(self, device: str) -> bool:
         """Whether this version runs on that kind of device, on this machine."""
@@ -109,12 +110,27 @@ def selective_scan(
     Shapes: u, delta (B, D, L); A (D, N); B, C (B, G, N, L) or (B, N, L), G dividing D;
     D, delta_bias (D). Returns y (B, D, L) in the dtype of u. Semantics of mamba-ssm.
     """
-    chosen = _resolve(u.device.type)
-    if chosen.name not in _announced:
-        _announced.add(chosen.name)
-        logger.info("selective scan: %s on %s", chosen.name, u.device.type)
+    chosen = chosen_for(u)
     return chosen.scan(u, delta, A, B, C, D, delta_bias, delta_softplus)
 
 
+def chosen_for(x: Tensor) -> Backend:
+    """What runs for a tensor where it is; logged at the first use."""
+    chosen = _resolve(x.device.type)
+    if chosen.name not in _announced:
+        _announced.add(chosen.name)
+        logger.info("selective scan: %s on %s", chosen.name, x.device.type)
+    return chosen
+
+
+register(
+    Backend(
+        "cpu",
+        cpu.selective_scan,
+        frozenset({"cpu"}),
+        cpu.usable,
+        cpu.selective_scan_2d,
+    )
+)
 register(Backend("chunked", chunked.selective_scan))
 register(Backend("naive", naive.selective_scan))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kmunet.ops.dispatch import selective_scan
+from kmunet.ops.dispatch import chosen_for, selective_scan
 from kmunet.ops.shapes import scan_dtype
 
 
@@ -29,7 +29,9 @@ def selective_scan_2d(
     with torch.autocast(x.device.type, enabled=False):
         dtype = scan_dtype(x)
         parameters = (x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
-        return _four_orders(x.to(dtype), *(p.to(dtype) for p in parameters))
+        fused = chosen_for(x).scan_2d if dtype == torch.float32 else None
+        scan = fused or _four_orders
+        return scan(x.to(dtype), *(p.to(dtype) for p in parameters))
 
 
 def _four_orders(

@@ -1,14 +1,17 @@
 """One dispatch: names, refusals, what "auto" means, a later version taking over."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
 
 from kmunet import ops
 from kmunet.errors import ConfigError
-from kmunet.ops import dispatch, naive
+from kmunet.ops import cpu, dispatch, naive
 from kmunet.ops.dispatch import Backend
+
+AUTO = "cpu" if cpu.usable() else "chunked"  # cpu: where a compiler is
 
 
 @pytest.fixture
@@ -27,35 +30,42 @@ def scan():
     return ops.selective_scan(one, one, -torch.ones(1, 1), one, one)
 
 
-def test_auto_is_the_chunked_scan_on_any_device():
-    assert ops.backend() == "chunked"
+def test_auto_is_the_kernel_on_a_cpu_and_chunked_elsewhere():
+    assert ops.backend() == AUTO
     assert ops.backend("cuda:0") == "chunked"
-    assert ops.backends() == ("auto", "chunked", "naive")
+    assert ops.backends() == ("auto", "cpu", "chunked", "naive")
+
+
+def test_without_a_kernel_auto_is_chunked(registry, monkeypatch):
+    monkeypatch.setitem(registry, "cpu", replace(registry["cpu"], usable=lambda: False))
+    assert ops.backend() == "chunked"
+    with pytest.raises(ConfigError, match="'cpu' cannot run on this machine"):
+        ops.use_backend("cpu")
 
 
 def test_as_a_context_and_for_good():
     with ops.use_backend("naive"):
         assert ops.backend() == "naive"
         with ops.use_backend("auto"):
-            assert ops.backend() == "chunked"
+            assert ops.backend() == AUTO
         assert ops.backend() == "naive"
-    assert ops.backend() == "chunked"
+    assert ops.backend() == AUTO
     ops.use_backend("naive")
     assert ops.backend() == "naive"
     ops.use_backend("auto")
-    assert ops.backend() == "chunked"
+    assert ops.backend() == AUTO
 
 
 def test_restored_after_an_error():
     with pytest.raises(RuntimeError), ops.use_backend("naive"):
         raise RuntimeError
-    assert ops.backend() == "chunked"
+    assert ops.backend() == AUTO
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"'magic'; known are auto, chunked, naive"):
+    with pytest.raises(ConfigError, match=r"'magic'; known are auto, cpu, chunked"):
         ops.use_backend("magic")
-    assert ops.backend() == "chunked"
+    assert ops.backend() == AUTO
 
 
 def test_a_faster_version_is_taken_where_it_runs(registry):
@@ -75,7 +85,7 @@ def test_a_faster_version_is_taken_where_it_runs(registry):
 def test_an_unusable_version_is_passed_over_and_refused(registry):
     broken = Backend("broken", naive.selective_scan, usable=lambda: False)
     dispatch.register(broken, first=True)
-    assert ops.backend() == "chunked"
+    assert ops.backend() == AUTO
     with pytest.raises(ConfigError, match="'broken' cannot run on this machine"):
         ops.use_backend("broken")
 
@@ -85,7 +95,7 @@ def test_the_version_in_use_is_logged_once(registry, caplog):
     with caplog.at_level(logging.INFO, logger="kmunet.ops"):
         scan()
         scan()
-    assert caplog.messages == ["selective scan: chunked on cpu"]
+    assert caplog.messages == [f"selective scan: {AUTO} on cpu"]
 
 
 def test_versions_agree_through_the_dispatch():

@@ -1,0 +1,529 @@
+// The selective scan on a CPU, forward and backward, over channels-last tokens.
+//   h_t = exp(dt_t A) h_(t-1) + dt_t x_t B_t,  y_t = <C_t, h_t> + D x_t,
+//   dt_t = softplus(W r_t + bias), or a given delta.
+// Channels lie in the lanes of a vector. Each direction visits the tokens in its own
+// order, by index; the outputs of all directions are added in place. Forward keeps the
+// state before every STEPS steps, backward recomputes the others from it. Every sum has
+// an order that does not depend on the number of threads.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <memory>
+#include <thread>
+#include <vector>
+#include "vector.h"
+
+namespace {
+
+#ifndef KMUNET_STEPS
+#define KMUNET_STEPS 32
+#endif
+constexpr int STEPS = KMUNET_STEPS;
+constexpr int64_t WIDTH = int64_t(LANES) * BLOCKS;  // channels that step together
+
+struct Problem {  // as in native.py; row-major arrays, a null pointer where not used
+  int64_t batch, directions, channels, height, width, states, rank;
+  int64_t shared;    // 1: x, y serve all directions, each in its own order (2-D)
+  int64_t softplus, threads;
+  const float *x;      // (batch, L, columns), columns = channels * (shared ? 1 : K)
+  const float *proj;   // (batch, L, K, rank + 2 states): dt, B, C
+  const float *delta;  // (batch, L, K * channels), where rank is 0
+  const float *A, *weight, *bias, *skip;  // (K channels, states), (.., rank), (..), (..)
+  float *y, *kept;
+  const float *dy;
+  float *dx, *dproj, *ddelta, *dA, *dweight, *dbias, *dskip;
+
+  int64_t length() const { return height * width; }
+  int64_t columns() const { return shared ? channels : channels * directions; }
+  int64_t column(int64_t k) const { return shared ? 0 : k * channels; }
+  int64_t row() const { return rank + 2 * states; }
+  int64_t wide() const { return (channels + WIDTH - 1) / WIDTH; }
+  int64_t padded() const { return (states + GROUP - 1) / GROUP * GROUP; }
+  int64_t segments() const { return (length() + STEPS - 1) / STEPS; }
+  int64_t state_size() const { return wide() * padded() * BLOCKS; }  // vectors
+  // The token that direction k visits at time t.
+  int64_t token(int64_t k, int64_t t) const {
+    if (!shared) return t;
+    if (k & 2) t = length() - 1 - t;
+    return k & 1 ? (t % height) * width + t / height : t;
+  }
+};
+
+// Load or store up to BLOCKS vectors of `count` channels; lanes beyond are zero.
+inline void load(V *to, const float *from, int64_t count) {
+  if (count >= WIDTH) {
+    for (int b = 0; b < BLOCKS; b++) to[b] = load_vector(from + b * LANES);
+    return;
+  }
+  alignas(64) float row[WIDTH] = {};
+  std::copy(from, from + count, row);
+  std::memcpy(to, row, sizeof row);
+}
+
+inline void store(float *to, const V *from, int64_t count, bool add) {
+  if (count >= WIDTH) {
+    for (int b = 0; b < BLOCKS; b++) {
+      float *at = to + b * LANES;
+      store_vector(at, add ? load_vector(at) + from[b] : from[b]);
+    }
+    return;
+  }
+  alignas(64) float row[WIDTH];
+  std::memcpy(row, from, sizeof row);
+  for (int64_t i = 0; i < count; i++) to[i] = add ? to[i] + row[i] : row[i];
+}
+
+inline void copy(const float *from, float *to, int64_t count) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) store_vector(to + i, load_vector(from + i));
+  for (; i < count; i++) to[i] = from[i];
+}
+
+// The parameters of all directions, lane by lane, padded with zeros.
+struct Parameters {
+  const Problem &p;
+  Aligned A, weight, bias, skip;
+
+  explicit Parameters(const Problem &q) : p(q) {
+    const int64_t all = p.directions * p.wide() * BLOCKS;
+    A.reset(all * p.padded());
+    weight.reset(all * std::max<int64_t>(p.rank, 1));
+    bias.reset(all);
+    skip.reset(all);
+    for (int64_t c = 0; c < p.directions * p.channels; c++) pack(c);
+  }
+  // Vectors before direction k, block pair w, for arrays of `n` values a channel.
+  int64_t at(int64_t k, int64_t w, int64_t n) const {
+    return (k * p.wide() + w) * n * BLOCKS;
+  }
+  void pack(int64_t c) {
+    const int64_t k = c / p.channels, d = c % p.channels, lane = d % WIDTH;
+    const int64_t w = d / WIDTH;
+    for (int64_t n = 0; n < p.states; n++) {
+      const float a = float(double(p.A[c * p.states + n]) * 1.4426950408889634);
+      // Finite, so that a step of 0 never meets an infinite A.
+      scalar(A, at(k, w, p.padded()), n, lane) = std::min(std::max(a, -1e25f), 1e25f);
+    }
+    for (int64_t r = 0; r < p.rank; r++)
+      scalar(weight, at(k, w, p.rank), r, lane) = p.weight[c * p.rank + r];
+    if (p.bias) scalar(bias, at(k, w, 1), 0, lane) = p.bias[c];
+    if (p.skip) scalar(skip, at(k, w, 1), 0, lane) = p.skip[c];
+  }
+  static float &scalar(Aligned &to, int64_t base, int64_t n, int64_t lane) {
+    return reinterpret_cast<float *>(to.data + base + n * BLOCKS)[lane];
+  }
+};
+
+// What a thread needs for one segment of one direction of one image.
+struct Segment {
+  const Problem &p;
+  const Parameters &weights;
+  int64_t image = 0, direction = 0, from = 0;
+  int steps = 0;
+  int64_t token[STEPS], ahead[STEPS];  // of this segment, of the next one to be opened
+  int steps_ahead = 0;
+  std::vector<float> rows;  // dt, B, C of each step; B and C padded with zeros
+  V x[STEPS][BLOCKS], slope[STEPS][BLOCKS], dt[STEPS][BLOCKS], input[STEPS][BLOCKS];
+
+  const int64_t rank, padded, stride, row_size, columns;
+
+  Segment(const Problem &q, const Parameters &w)
+      : p(q), weights(w), rank(p.rank), padded(p.padded()), stride(rank + 2 * padded),
+        row_size(p.row()), columns(p.columns()) {
+    rows.resize(STEPS * stride);
+  }
+  const float *row(int t) const { return rows.data() + t * stride; }
+  int64_t channels(int64_t w) const { return p.channels - w * WIDTH; }
+  int64_t offset(int t) const { return of_token(token[t]); }
+  int64_t of_token(int64_t i) const {  // a token's row of x or y
+    return (image * p.length() + i) * columns + p.column(direction);
+  }
+
+  int visit(int64_t s, int64_t *tokens) const {
+    if (s < 0 || s >= p.segments()) return 0;
+    const int64_t first = s * STEPS;
+    const int count = int(std::min<int64_t>(STEPS, p.length() - first));
+    for (int t = 0; t < count; t++) tokens[t] = p.token(direction, first + t);
+    return count;
+  }
+  // Segment s, after which `next` is to come.
+  void open(int64_t b, int64_t k, int64_t s, int64_t next) {
+    image = b, direction = k, from = s * STEPS;
+    steps = visit(s, token);
+    steps_ahead = visit(next, ahead);
+    for (int t = 0; t < steps; t++) {
+      const float *source = p.proj + at(t);
+      float *to = rows.data() + t * stride;
+      copy(source, to, rank + p.states);
+      copy(source + rank + p.states, to + rank + padded, p.states);
+    }
+  }
+  int64_t at(int t) const { return row_of(token[t]); }
+  int64_t row_of(int64_t i) const {  // a token's row of proj
+    return ((image * p.length() + i) * p.directions + direction) * row_size;
+  }
+  // Ask for the memory of a share of the steps: columns are far apart in it.
+  void prefetch(int64_t n, int64_t w, const int64_t *tokens, int count,
+                std::initializer_list<const float *> arrays) const {
+    const int64_t end = std::min<int64_t>((n + GROUP) * STEPS / padded, count);
+    for (int64_t t = n * STEPS / padded; t < end; t++)
+      for (const float *array : arrays) touch(array + of_token(tokens[t]) + w * WIDTH);
+  }
+  static void touch(const float *from) {
+    for (int i = 0; i < WIDTH; i += 16) __builtin_prefetch(from + i, 0, 2);
+  }
+  int64_t delta(int t, int64_t w) const {
+    return (image * p.length() + token[t]) * p.directions * p.channels +
+           direction * p.channels + w * WIDTH;
+  }
+
+  // x, the steps and their inputs for a block of channels.
+  void prepare(int64_t w) {
+    const int64_t count = channels(w);
+    for (int t = 0; t < steps; t++) load(x[t], p.x + offset(t) + w * WIDTH, count);
+    for (int t = 0; rank == 0 && t < steps; t++)
+      load(dt[t], p.delta + delta(t, w), count);
+    project(w);
+    if (p.softplus) step_sizes();
+    for (int t = 0; t < steps; t++)
+      for (int b = 0; b < BLOCKS; b++) input[t][b] = dt[t][b] * x[t][b];
+  }
+  // The steps before softplus, delta + bias or weight r + bias; four at a time for one
+  // load of the weights.
+  __attribute__((noinline)) void project(int64_t w) {
+    const V *bias = weights.bias.data + weights.at(direction, w, 1);
+    const V *weight = weights.weight.data + weights.at(direction, w, rank);
+    for (int t = 0; t < steps; t += 4) {
+      const float *low = row(t);
+      V sum[4][BLOCKS];
+      UNROLL for (int i = 0; i < 4; i++)
+        for (int b = 0; b < BLOCKS; b++)
+          sum[i][b] = rank == 0 ? dt[t + i][b] + bias[b] : bias[b];
+      for (int64_t r = 0; r < rank; r++)
+        UNROLL for (int b = 0; b < BLOCKS; b++) {
+          const V factor = weight[r * BLOCKS + b];
+          UNROLL for (int i = 0; i < 4; i++)
+            sum[i][b] = fma(factor, broadcast(low[i * stride + r]), sum[i][b]);
+        }
+      UNROLL for (int i = 0; i < 4; i++)
+        for (int b = 0; b < BLOCKS; b++) dt[t + i][b] = sum[i][b];
+    }
+  }
+  __attribute__((noinline)) void step_sizes() {
+    for (int t = 0; t < steps; t++)
+      for (int b = 0; b < BLOCKS; b++) dt[t][b] = softplus(dt[t][b], slope[t][b]);
+  }
+};
+
+struct Forward : Segment {
+  using Segment::Segment;
+  V y[STEPS][BLOCKS];
+  Aligned own;  // the states, where none are kept
+
+  // One image, all directions, some blocks of channels.
+  void run(int64_t b, int64_t first, int64_t last) {
+    for (int64_t k = 0; k < p.directions; k++)
+      for (int64_t s = 0; s < p.segments(); s++) {
+        open(b, k, s, s + 1);
+        for (int64_t w = first; w < last; w++) block(w, s);
+      }
+  }
+  void block(int64_t w, int64_t s) {
+    const V *skip = weights.skip.data + weights.at(direction, w, 1);
+    prepare(w);
+    for (int t = 0; t < steps; t++)
+      for (int b = 0; b < BLOCKS; b++) y[t][b] = skip[b] * x[t][b];
+    const V *A = weights.A.data + weights.at(direction, w, padded);
+    V *before = states(s) + w * padded * BLOCKS;
+    V *after = states(s + 1) + w * padded * BLOCKS;
+    for (int64_t n = 0; n < padded; n += GROUP) {
+      prefetch(n, w, ahead, steps_ahead, {p.x});
+      prefetch(n, w, token, steps, {p.y});
+      scan(A + n * BLOCKS, before + n * BLOCKS, after + n * BLOCKS, rank + n);
+    }
+    for (int t = 0; t < steps; t++)
+      store(p.y + offset(t) + w * WIDTH, y[t], channels(w), p.shared && direction > 0);
+  }
+  // The states before segment s; those after the last are not kept.
+  V *states(int64_t s) {
+    if (!own.data) own.reset(2 * p.state_size());
+    if (!p.kept) return own.data + p.state_size();
+    if (s == p.segments()) return own.data;
+    const int64_t line = image * p.directions + direction;
+    return reinterpret_cast<V *>(p.kept) + (line * p.segments() + s) * p.state_size();
+  }
+  __attribute__((noinline)) void scan(const V *A, V *before, V *after, int64_t column) {
+    V a[GROUP][BLOCKS], h[GROUP][BLOCKS];
+    std::memcpy(a, A, sizeof a);
+    if (from == 0) std::memset(static_cast<void *>(before), 0, sizeof h);
+    std::memcpy(h, before, sizeof h);
+    const int64_t to_C = padded;
+    for (int t = 0; t < steps; t++) {
+      const float *B = row(t) + column, *C = B + to_C;
+      V sum[BLOCKS];
+      for (int b = 0; b < BLOCKS; b++) sum[b] = y[t][b];
+      UNROLL for (int n = 0; n < GROUP; n++) {
+        const V in = broadcast(B[n]), out = broadcast(C[n]);
+        UNROLL for (int b = 0; b < BLOCKS; b++) {
+          h[n][b] = fma(power2(dt[t][b] * a[n][b]), h[n][b], input[t][b] * in);
+          sum[b] = fma(h[n][b], out, sum[b]);
+        }
+      }
+      for (int b = 0; b < BLOCKS; b++) y[t][b] = sum[b];
+    }
+    std::memcpy(static_cast<void *>(after), h, sizeof h);
+  }
+};
+
+// Sums over the steps of one image and direction, a channel in a lane.
+struct Sums {
+  V *A, *weight, *bias, *skip;
+};
+
+struct Backward : Segment {
+  V dy[STEPS][BLOCKS], d_dt[STEPS][BLOCKS], d_input[STEPS][BLOCKS];
+  V state[STEPS + 1][GROUP][BLOCKS], decay[STEPS][GROUP][BLOCKS];
+  Aligned carry, across;  // g from the segment after; per step and row, lanes to be added
+  std::vector<float> added;
+
+  Backward(const Problem &q, const Parameters &w) : Segment(q, w) {
+    carry.reset(p.state_size());
+    across.reset(STEPS * stride + LANES);
+    added.resize(stride + LANES);
+  }
+  void run(int64_t b, int64_t k, float *dx, bool add, const Sums &sums) {
+    for (int64_t s = p.segments(); s-- > 0;) {
+      open(b, k, s, s - 1);
+      for (int64_t w = 0; w < p.wide(); w++) block(w, s, dx, add, sums);
+      finish();
+    }
+  }
+  void block(int64_t w, int64_t s, float *dx, bool add, const Sums &all) {
+    prepare(w);
+    for (int t = 0; t < steps; t++)
+      load(dy[t], p.dy + offset(t) + w * WIDTH, channels(w));
+    const int64_t size = padded * BLOCKS, line = image * p.directions + direction;
+    const V *kept = reinterpret_cast<const V *>(p.kept) +
+                    (line * p.segments() + s) * p.state_size() + w * size;
+    const V *A = weights.A.data + weights.at(direction, w, padded);
+    for (int64_t n = 0; n < padded; n += GROUP) {
+      const int64_t i = n * BLOCKS;
+      prefetch(n, w, ahead, steps_ahead, {p.x, p.dy});
+      prefetch(n, w, token, steps, {dx});
+      recompute(A + i, kept + i, rank + n);
+      reverse(A + i, carry.data + w * size + i, all.A + w * size + i, n, w > 0);
+    }
+    close(w, dx, add, all);
+  }
+  __attribute__((noinline)) void recompute(const V *A, const V *kept, int64_t column) {
+    V a[GROUP][BLOCKS], h[GROUP][BLOCKS];
+    std::memcpy(a, A, sizeof a);
+    std::memcpy(h, kept, sizeof h);
+    if (from == 0) std::memset(static_cast<void *>(h), 0, sizeof h);
+    std::memcpy(static_cast<void *>(state[0]), h, sizeof h);
+    for (int t = 0; t < steps; t++) {
+      const float *B = row(t) + column;
+      UNROLL for (int n = 0; n < GROUP; n++) {
+        const V in = broadcast(B[n]);
+        UNROLL for (int b = 0; b < BLOCKS; b++) {
+          const V e = power2(dt[t][b] * a[n][b]);
+          decay[t][n][b] = e;
+          state[t + 1][n][b] = h[n][b] = fma(e, h[n][b], input[t][b] * in);
+        }
+      }
+    }
+  }
+  __attribute__((noinline)) void reverse(const V *A, V *later, V *sum_A, int64_t first,
+                                         bool more) {
+    V a[GROUP][BLOCKS], g[GROUP][BLOCKS], dA[GROUP][BLOCKS];
+    std::memcpy(a, A, sizeof a);
+    std::memcpy(g, later, sizeof g);
+    std::memcpy(dA, sum_A, sizeof dA);
+    if (from + steps == p.length()) std::memset(static_cast<void *>(g), 0, sizeof g);
+    const int64_t to_C = padded;
+    for (int t = steps; t-- > 0;) {
+      const float *B = row(t) + rank + first, *C = B + to_C;
+      V *sum_B = across.data + t * stride + rank + first, *sum_C = sum_B + to_C;
+      V by_dt[BLOCKS], by_input[BLOCKS];
+      for (int b = 0; b < BLOCKS; b++) {
+        by_dt[b] = first ? d_dt[t][b] : V{};
+        by_input[b] = first ? d_input[t][b] : V{};
+      }
+      UNROLL for (int n = 0; n < GROUP; n++) {
+        const V in = broadcast(B[n]), out = broadcast(C[n]);
+        V dB = more ? sum_B[n] : V{}, dC = more ? sum_C[n] : V{};
+        UNROLL for (int b = 0; b < BLOCKS; b++) {
+          const V own = fma(dy[t][b], out, g[n][b]);
+          dC = fma(dy[t][b], state[t + 1][n][b], dC);
+          dB = fma(input[t][b], own, dB);
+          by_input[b] = fma(own, in, by_input[b]);
+          g[n][b] = decay[t][n][b] * own;
+          const V slope = g[n][b] * state[t][n][b];  // gradient of dt A
+          by_dt[b] = fma(slope, a[n][b], by_dt[b]);
+          dA[n][b] = fma(slope, dt[t][b], dA[n][b]);
+        }
+        sum_B[n] = dB, sum_C[n] = dC;
+      }
+      for (int b = 0; b < BLOCKS; b++) d_dt[t][b] = by_dt[b], d_input[t][b] = by_input[b];
+    }
+    std::memcpy(static_cast<void *>(later), g, sizeof g);
+    std::memcpy(static_cast<void *>(sum_A), dA, sizeof dA);
+  }
+  // From the gradients of dt and dt x to those of x, the projection, bias and skip.
+  void close(int64_t w, float *dx, bool add, const Sums &all) {
+    const int64_t at = weights.at(direction, w, 1);
+    V bias[BLOCKS], skip[BLOCKS], factor[BLOCKS];
+    for (int b = 0; b < BLOCKS; b++) {
+      factor[b] = weights.skip.data[at + b];
+      bias[b] = all.bias[w * BLOCKS + b], skip[b] = all.skip[w * BLOCKS + b];
+    }
+    const V ln2 = broadcast(0.693147180559945f);  // A was scaled for powers of 2
+    for (int t = 0; t < steps; t++) {
+      V d_x[BLOCKS];
+      UNROLL for (int b = 0; b < BLOCKS; b++) {
+        V d_raw = fma(d_input[t][b], x[t][b], d_dt[t][b] * ln2);
+        if (p.softplus) d_raw *= slope[t][b];
+        d_x[b] = fma(d_input[t][b], dt[t][b], factor[b] * dy[t][b]);
+        skip[b] = fma(dy[t][b], x[t][b], skip[b]);
+        bias[b] += d_raw;
+        d_dt[t][b] = d_raw;
+      }
+      if (rank == 0) store(p.ddelta + delta(t, w), d_dt[t], channels(w), false);
+      store(dx + offset(t) + w * WIDTH, d_x, channels(w), add);
+    }
+    for (int b = 0; b < BLOCKS; b++)
+      all.bias[w * BLOCKS + b] = bias[b], all.skip[w * BLOCKS + b] = skip[b];
+    const V *weight = weights.weight.data + weights.at(direction, w, rank);
+    for (int64_t r = 0; r < rank; r++)
+      close_factor(r, weight + r * BLOCKS, all.weight + (w * rank + r) * BLOCKS, w > 0);
+  }
+  // d_dt is now the gradient before softplus: on to weight[r] and to the factor r of dt.
+  __attribute__((noinline)) void close_factor(int64_t r, const V *weight, V *to,
+                                              bool more) {
+    V own[BLOCKS], factor[BLOCKS];
+    for (int b = 0; b < BLOCKS; b++) own[b] = to[b], factor[b] = weight[b];
+    for (int t = 0; t < steps; t++) {
+      const V low = broadcast(row(t)[r]);
+      V &sum = across.data[t * stride + r], lanes = more ? sum : V{};
+      UNROLL for (int b = 0; b < BLOCKS; b++) {
+        own[b] = fma(d_dt[t][b], low, own[b]);
+        lanes = fma(d_dt[t][b], factor[b], lanes);
+      }
+      sum = lanes;
+    }
+    for (int b = 0; b < BLOCKS; b++) to[b] = own[b];
+  }
+  // Add the lanes of each row: the gradients of dt's factor, B and C.
+  void finish() {
+    const int64_t B = rank + p.states;
+    for (int t = 0; t < steps; t++) {
+      const V *sums = across.data + t * stride;
+      add_lanes(sums, added.data(), stride);
+      float *to = p.dproj + at(t);
+      copy(added.data(), to, B);
+      copy(added.data() + rank + padded, to + B, p.states);
+    }
+  }
+};
+
+// Run task(worker, i) for all i on several threads, one worker a thread.
+template <class Worker, class Task>
+void parallel(const Problem &p, const Parameters &weights, int64_t tasks, Task task) {
+  std::atomic<int64_t> next{0};
+  auto loop = [&] {
+    const TinyIsZero guard;
+    const std::unique_ptr<Worker> worker(new Worker(p, weights));
+    for (int64_t i; (i = next++) < tasks;) task(*worker, i);
+  };
+  std::vector<std::thread> others;
+  for (int64_t i = 1; i < std::min(p.threads, tasks); i++) others.emplace_back(loop);
+  loop();
+  for (auto &thread : others) thread.join();
+}
+
+// The sums of one array over the images, in their order, out of the lanes.
+void gather(const Problem &p, const V *sums, int64_t size, int64_t n, int64_t used,
+            float scale, float *to) {
+  if (!to) return;
+  const float *lanes = reinterpret_cast<const float *>(sums);
+  for (int64_t k = 0; k < p.directions; k++)
+    for (int64_t d = 0; d < p.channels; d++)
+      for (int64_t j = 0; j < used; j++) {
+        const int64_t w = d / WIDTH, at = ((k * p.wide() + w) * n + j) * WIDTH + d % WIDTH;
+        float sum = 0;
+        for (int64_t b = 0; b < p.batch; b++)
+          sum += lanes[(b * p.directions * size) * LANES + at];
+        to[(k * p.channels + d) * used + j] = sum * scale;
+      }
+}
+
+}  // namespace
+
+extern "C" {
+
+// Floats of `kept`, and lanes, of this build.
+int64_t kmunet_kept_size(const Problem *p) {
+  return p->batch * p->directions * p->segments() * p->state_size() * LANES;
+}
+
+void kmunet_forward(const Problem *problem) {
+  const Problem &p = *problem;
+  const Parameters weights(p);
+  // Whole images where they share out evenly, else a block of channels at a time.
+  const int64_t parts = p.batch % p.threads == 0 ? 1 : p.wide();
+  parallel<Forward>(p, weights, p.batch * parts, [&](Forward &worker, int64_t i) {
+    const int64_t w = i % parts, last = parts == 1 ? p.wide() : w + 1;
+    worker.run(i / parts, w, last);
+  });
+}
+
+void kmunet_backward(const Problem *problem) {
+  const Problem &p = *problem;
+  const Parameters weights(p);
+  const int64_t K = p.directions, size = p.wide() * BLOCKS, lines = p.batch * K;
+  const int64_t sizes[] = {size * p.padded(), size * p.rank, size, size};
+  Aligned sums[4];
+  for (int i = 0; i < 4; i++) sums[i].reset(lines * sizes[i]);
+  auto of = [&](int64_t line) {
+    return Sums{sums[0].data + line * sizes[0], sums[1].data + line * sizes[1],
+                sums[2].data + line * sizes[2], sums[3].data + line * sizes[3]};
+  };
+  // Whole images where they share out evenly; else a direction at a time, and the
+  // gradients of x are added afterwards, in the same order.
+  const bool whole = !p.shared || p.batch % p.threads == 0;
+  const int64_t total = p.batch * p.length() * p.columns();
+  std::vector<float> apart(whole ? 0 : (K - 1) * total);
+  auto target = [&](int64_t k) {
+    return whole || k == 0 ? p.dx : apart.data() + (k - 1) * total;
+  };
+  const int64_t tasks = whole && p.shared ? p.batch : lines;
+  parallel<Backward>(p, weights, tasks, [&](Backward &worker, int64_t i) {
+    if (tasks == lines) return worker.run(i / K, i % K, target(i % K), false, of(i));
+    for (int64_t k = 0; k < K; k++) worker.run(i, k, p.dx, k > 0, of(i * K + k));
+  });
+  for (int64_t i = 0; !whole && i < total; i++)
+    for (int64_t k = 1; k < K; k++) p.dx[i] += apart[(k - 1) * total + i];
+  gather(p, sums[0].data, sizes[0], p.padded(), p.states, 1, p.dA);
+  gather(p, sums[1].data, sizes[1], p.rank, p.rank, 1, p.dweight);
+  gather(p, sums[2].data, sizes[2], 1, 1, 1, p.dbias);
+  gather(p, sums[3].data, sizes[3], 1, 1, 1, p.dskip);
+}
+
+// exp of `count` numbers, for tests; `repeat` times, for the machine's limit.
+void kmunet_exp(const float *x, float *y, int64_t count, int64_t repeat) {
+  const V log2e = broadcast(1.44269504088896f);
+  for (int64_t i = 0; i < repeat; i++)
+    for (int64_t j = 0; j + LANES <= count; j += LANES)
+      store_vector(y + j, power2(load_vector(x + j) * log2e));
+}
+
+void kmunet_softplus(const float *x, float *y, int64_t count) {
+  V slope;
+  for (int64_t j = 0; j + LANES <= count; j += LANES)
+    store_vector(y + j, softplus(load_vector(x + j), slope));
+}
+
+}  // extern "C"

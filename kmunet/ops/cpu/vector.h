@@ -1,0 +1,177 @@
+// Vectors of floats for one instruction set, with the few functions that the scan needs.
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <utility>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#define UNROLL _Pragma("GCC unroll 16")
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16, BLOCKS = 2, GROUP = 2;  // vectors, states that step together
+#elif defined(__AVX2__)
+constexpr int LANES = 8, BLOCKS = 2, GROUP = 1;
+#else
+constexpr int LANES = 4, BLOCKS = 2, GROUP = 1;
+#endif
+
+typedef float V __attribute__((vector_size(4 * LANES)));
+typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t I __attribute__((vector_size(4 * LANES)));
+
+inline V load_vector(const float *from) {
+  return *reinterpret_cast<const Unaligned *>(from);
+}
+inline void store_vector(float *to, V v) { *reinterpret_cast<Unaligned *>(to) = v; }
+inline V broadcast(float v) { return v - V{}; }
+
+// Contraction is off: what is fused is written here.
+inline V fma(V a, V b, V c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#elif defined(__ARM_NEON)
+  return vfmaq_f32(c, a, b);
+#else
+  return a * b + c;
+#endif
+}
+
+// 2^f for |f| <= 1/2, relative error 9e-8, exactly 1 at 0.
+inline V power2_near_0(V f) {
+  V p = fma(broadcast(0.00132647273f), f, broadcast(0.00967151299f));
+  p = fma(p, f, broadcast(0.0555073358f));
+  p = fma(p, f, broadcast(0.240222424f));
+  p = fma(p, f, broadcast(0.693147004f));
+  return fma(p, f, broadcast(1.0f));
+}
+
+// p 2^i for whole i in -126..128, 0 for -127; not a number stays so.
+inline V scale(V p, V i) {
+  const I bits = (__builtin_convertvector(i, I) + 127) << 23;
+  return p * (V)bits;
+}
+
+inline V clamp(V x, float low, float high) {
+  const V a = broadcast(low), b = broadcast(high);
+  x = x < a ? a : x;
+  return x > b ? b : x;
+}
+
+// 2^x; 0 below 2^-126.5 where there is no instruction that scales.
+inline V power2(V x) {
+#if defined(__AVX512F__)
+  const V i = _mm512_roundscale_ps(x, 8);
+  return _mm512_scalef_ps(power2_near_0(x - i), i);
+#else
+  x = clamp(x, -127.0f, 128.0f);
+  const V magic = broadcast(12582912.0f), i = (x + magic) - magic;
+  return scale(power2_near_0(x - i), i);
+#endif
+}
+
+// exp(x) for x <= 0 to within rounding; 1e-38 below -87. Cody and Waite's reduction.
+inline V exp_negative(V x) {
+  x = clamp(x, -87.0f, 0.0f);
+  const V magic = broadcast(12582912.0f);
+  const V i = (x * broadcast(1.44269504f) + magic) - magic;
+  const V f = fma(i, broadcast(2.12194440e-4f), fma(i, broadcast(-0.693359375f), x));
+  V p = fma(f, broadcast(1.98756916e-4f), broadcast(1.39819994e-3f));
+  p = fma(p, f, broadcast(8.33345205e-3f));
+  p = fma(p, f, broadcast(4.16657962e-2f));
+  p = fma(p, f, broadcast(1.66666655e-1f));
+  p = fma(p, f, broadcast(0.5f));
+  p = fma(p * f, f, f) + broadcast(1.0f);
+  return scale(p, i);
+}
+
+inline V magnitude(V x) { return (V)((I)x & 0x7fffffff); }
+
+// log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), log1p(z) = 2 artanh(z / (2 + z));
+// its slope 1 / (1 + exp(-x)).
+inline V softplus(V x, V &slope) {
+  const V one = broadcast(1.0f), z = exp_negative(-magnitude(x));
+  const V both = one / ((z + 1.0f) * (z + 2.0f)), s = z * (z + 1.0f) * both, u = s * s;
+  slope = (x < 0.0f ? z : one) * ((z + 2.0f) * both);
+  V q = fma(broadcast(0.281783342f), u, broadcast(0.279606014f));
+  q = fma(q, u, broadcast(0.400249094f));
+  q = fma(q, u, broadcast(0.66666317f));
+  q = fma(q, u, broadcast(2.0f));
+  return fma(s, q, x < 0.0f ? V{} : x);
+}
+
+// Lane l of a, or of b where l has the bit H; from the neighbour across the bit if `far`.
+template <int H, bool far, int... L>
+inline V pick(V a, V b, std::integer_sequence<int, L...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, ((far ? L ^ H : L) + (L & H ? LANES : 0))...);
+#else
+  return __builtin_shuffle(a, b, I{((far ? L ^ H : L) + (L & H ? LANES : 0))...});
+#endif
+}
+
+// Lane i of the result is the sum of the lanes of v[i]: a tree of halves.
+template <int H = 1>
+inline V add_lanes_of_each(const V *v) {
+  using Lanes = std::make_integer_sequence<int, LANES>;
+  if constexpr (2 * H > LANES) {
+    return v[0];
+  } else {
+    V half[LANES / (2 * H)];
+    UNROLL for (int i = 0; i < LANES / (2 * H); i++) {
+      const V a = v[2 * i], b = v[2 * i + 1];
+      half[i] = pick<H, false>(a, b, Lanes()) + pick<H, true>(a, b, Lanes());
+    }
+    return add_lanes_of_each<2 * H>(half);
+  }
+}
+
+inline float add_lanes_of_one(V v) {
+  float sum[LANES];
+  store_vector(sum, v);
+  for (int half = LANES / 2; half > 0; half /= 2)
+    for (int j = 0; j < half; j++) sum[j] += sum[j + half];
+  return sum[0];
+}
+
+// to[i] = the sum of the lanes of from[i].
+inline void add_lanes(const V *from, float *to, int64_t count) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES)
+    store_vector(to + i, add_lanes_of_each(from + i));
+  for (; i < count; i++) to[i] = add_lanes_of_one(from[i]);
+}
+
+// Vectors of zeros on a cache line's boundary.
+struct Aligned {
+  V *data = nullptr;
+  Aligned() = default;
+  Aligned(const Aligned &) = delete;
+  ~Aligned() { std::free(data); }
+  void reset(int64_t vectors) {
+    std::free(data);
+    const size_t bytes = (size_t(vectors) * sizeof(V) + 64) / 64 * 64;
+    data = static_cast<V *>(std::aligned_alloc(64, bytes));
+    if (!data) throw std::bad_alloc();
+    for (int64_t i = 0; i < vectors; i++) data[i] = V{};
+  }
+};
+
+// Denormal numbers cost hundreds of cycles and mean nothing here: they become 0.
+struct TinyIsZero {
+#if defined(__SSE2__)
+  const unsigned before = _mm_getcsr();
+  TinyIsZero() { _mm_setcsr(before | 0x8040); }
+  ~TinyIsZero() { _mm_setcsr(before); }
+#endif
+};
+
+}  // namespace
