@@ -43,9 +43,11 @@ class SynthesizeParams(Section):
 class SourceParams(Section):
     """How one data set is read: which reader, at which size."""
 
-    kind: Literal["folder", "busi"]
+    kind: Literal["isic2017", "isic2018", "cvc", "busi", "glas", "folder", "manifest"]
     size: Annotated[int, Field(ge=32, le=2048)]  # pixels, side of the square
-    classes: tuple[str, ...] | None = None  # busi: which folders; None: all
+    # busi: which folders; None: all. folder, manifest: what mask values mean,
+    classes: tuple[str, ...] | None = None
+    values: tuple[int | str, ...] | None = None  # if not 1, 2, ...; or #rrggbb
 
 
 class PrepareParams(Section):

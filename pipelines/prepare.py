@@ -11,6 +11,7 @@ from kmunet.data.record import SPLITS
 from kmunet.data.sources import open_source
 from kmunet.data.splits import split
 from kmunet.data.store import PackedSet, write_packed
+from kmunet.errors import ConfigError
 from pipelines.paths import Paths
 from pipelines.stage import stage_main
 
@@ -18,14 +19,17 @@ from pipelines.stage import stage_main
 def run(params: Params, paths: Paths) -> None:
     """Pack data/raw/<dataset> into data/prepared/<dataset>; print a summary."""
     declared = params.source(paths.dataset)
-    with open_source(declared.kind, _short(paths.raw), declared.classes) as source:
+    with open_source(
+        declared.kind, _short(paths.raw), declared.classes, declared.values
+    ) as source:
+        _require_one_class(paths.dataset, source.classes)
         found = check(source)
         places = split(found, params.prepare)
         records = [replace(r, split=s) for r, s in zip(found, places, strict=True)]
         about: dict[str, Any] = {
             "source": declared.kind,
             "split": params.prepare.model_dump(),
-            "warnings": warnings(records),
+            "warnings": [*source.notes, *warnings(records)],
         }
         packed = write_packed(
             _short(paths.prepared), source.pairs(), records, declared.size, about
@@ -42,6 +46,14 @@ def summary(packed: PackedSet) -> str:
         lines.append(f"{name:<12}{row['images']:>8}{row['empty']:>8}{share:>20}")
     lines += [f"note: {text}" for text in packed.manifest["warnings"]]
     return "\n".join(lines)
+
+
+def _require_one_class(dataset: str, classes: tuple[str, ...]) -> None:
+    if len(classes) > 1:
+        raise ConfigError(
+            f"params.yaml: sources.{dataset}.classes: {', '.join(classes)}: training "
+            "takes one class so far; declare one (and its 'values' in the masks)"
+        )
 
 
 def _short(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Files of a data set by name, from a folder or from one zip, read safely.
+"""Files of a data set by name, from a folder or from a zip, read safely.
 
 An archive is never unpacked: members are read into memory one at a time, after the
 whole list of names was checked for paths outside, links and bombs.
@@ -10,7 +10,7 @@ import stat
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,7 @@ MAX_FILE_BYTES = 4 * 2**30
 MAX_TOTAL_BYTES = 512 * 2**30
 MAX_RATIO = 1100  # deflate cannot exceed 1032:1
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+OTHER_ARCHIVES = (".rar", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 
 class Files(Protocol):
@@ -47,13 +48,14 @@ def open_files(path: Path, wanted: str) -> Files:
     if not path.exists():
         raise SourceError(f"{path}: no such folder; put {wanted} there")
     if path.is_file():
-        return ZipFiles(path)
+        return open_zip(path)
     folder = FolderFiles(path)
     names = folder.names()
     zips = [name for name in names if name.lower().endswith(".zip")]
     if any(is_image(name) for name in names) or not zips:
         if not names:
             raise SourceError(f"{path}: the folder is empty; put {wanted} there")
+        refuse_packed(names, str(path))
         return folder
     if len(zips) > 1:
         raise SourceError(
@@ -63,13 +65,29 @@ def open_files(path: Path, wanted: str) -> Files:
     return ZipFiles(path / zips[0])
 
 
+def open_zip(path: Path) -> "ZipFiles":
+    """The zip at `path`. Raises SourceError, also for other kinds of archive."""
+    refuse_packed([path.name], str(path.parent))
+    return ZipFiles(path)
+
+
+def refuse_packed(names: Iterable[str], label: str) -> None:
+    """Raise SourceError where there is nothing but archives that are not zips."""
+    listed = list(names)
+    packed = [name for name in listed if name.lower().endswith(OTHER_ARCHIVES)]
+    if packed and not any(is_image(name) for name in listed):
+        raise SourceError(
+            f"{label}: {packed[0]}: only zip archives are read; unpack it there"
+        )
+
+
 class FolderFiles:
     """Files below a folder; symbolic links are followed (DVC's cache makes them)."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, names: Iterable[str] | None = None) -> None:
         self.root = root
         self.label = str(root)
-        self._names = sorted(_limited(self._walk(), self.label))
+        self._names = sorted(_limited(names or self._walk(), self.label))
 
     def names(self) -> list[str]:
         return self._names
@@ -140,7 +158,7 @@ class ZipFiles:
                 raise SourceError(f"{self.label}: holds '{name}' twice; make it anew")
             members[name] = info
             total += info.file_size
-        list(_limited(iter(members), self.label))
+        list(_limited(members, self.label))
         if total > MAX_TOTAL_BYTES:
             raise SourceError(f"{self.label}: {total} bytes unpacked, above the limit")
         return members
@@ -173,7 +191,7 @@ def _is_clutter(name: str) -> bool:
     )
 
 
-def _limited(names: Iterator[str], label: str) -> Iterator[str]:
+def _limited(names: Iterable[str], label: str) -> Iterator[str]:
     for count, name in enumerate(names, start=1):
         if count > MAX_FILES:
             raise SourceError(f"{label}: more than {MAX_FILES} files")
