@@ -51,11 +51,27 @@ class SourceParams(Section):
 
 
 class PrepareParams(Section):
-    """Shares of the data that are held out, and the seed of the split."""
+    """How the data are divided. `clean` breaks no group; `paper` is the published way.
+
+    With `folds`, fold `fold` is tested (or selected on, where there is an official
+    test set) and the shares do not count.
+    """
 
     seed: Seed
     validation: Annotated[float, Field(gt=0.0, lt=1.0)]
     test: Annotated[float, Field(gt=0.0, lt=1.0)]
+    protocol: Literal["clean", "paper"] = "clean"
+    folds: Annotated[int, Field(ge=1, le=100)] = 1  # 1: one split by shares
+    fold: Annotated[int, Field(ge=0)] = 0
+    official: bool = True  # keep the split that the data set or a manifest declares
+
+    @model_validator(mode="after")
+    def _number_the_folds(self) -> "PrepareParams":
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} must be below folds {self.folds}")
+        if self.protocol == "paper" and self.folds > 1:
+            raise ValueError("protocol 'paper' has one split: set folds to 1")
+        return self
 
     @model_validator(mode="after")
     def _leave_something_to_train_on(self) -> "PrepareParams":

@@ -7,6 +7,7 @@ or three masks. Also read: images/ and masks/0/ of U-KAN, where names hold the c
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from kmunet.data.about import About, missing_images, missing_numbers
@@ -26,6 +27,14 @@ ABOUT = About(
     citation="Al-Dhabyani et al., Dataset of breast ultrasound images, "
     "Data in Brief 28 (2020) 104863, doi 10.1016/j.dib.2019.104863",
     origin="Cairo University (scholar.cu.edu.eg, A. Fahmy); copies on Kaggle",
+)
+# One view under two names, seen by eye; the first is a copy pixel for pixel, the others
+# are too far shifted or cropped for kmunet/data/alike.py.
+KNOWN_PAIRS = (
+    ("benign (433)", "malignant (145)"),
+    ("malignant (11)", "malignant (113)"),
+    ("malignant (139)", "malignant (207)"),
+    ("normal (9)", "normal (10)"),
 )
 Lists = tuple[list[str], list[str]]  # images, masks
 _NAME = re.compile(r"(benign|malignant|normal)\W*\((\d+)\)", re.IGNORECASE)
@@ -54,6 +63,8 @@ def open_busi(paths: Sequence[Path], classes: Sequence[str] | None = None) -> So
         found, wrong = match_pairs(images, masks, files, category)
         pairs += found
         problems += wrong
+    known = {name: f"view of {both[0]}" for both in KNOWN_PAIRS for name in both}
+    pairs = [replace(pair, group=known.get(pair.id)) for pair in pairs]
     pairs.sort(key=lambda pair: pair.id)
     notes = _notes(pairs, classes or CLASSES)
     return Source(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmunet.data.decode import Pixels, decode_values
-from kmunet.errors import ConfigError, PairError
+from kmunet.errors import ConfigError, MaskValueError
 
 Value = int | tuple[int, int, int]
 
@@ -49,7 +49,7 @@ def class_form(classes: tuple[str, ...], values: tuple[int | str, ...]) -> MaskF
 def decode_mask(data: bytes, name: str, form: MaskForm = BINARY) -> tuple[Pixels, bool]:
     """Class index uint8 (H, W), 0 the background, and whether values lay in between.
 
-    Raises PairError for values beyond the form, UnreadableError naming the file.
+    Raises MaskValueError for values beyond the form, UnreadableError naming the file.
     """
     colours = bool(form.values) and isinstance(form.values[0], tuple)
     values = decode_values(data, name, "colour" if colours else "index")
@@ -68,7 +68,7 @@ def _binary(values: NDArray[Any], name: str) -> tuple[Pixels, bool]:
     top, low = float(values.max()), float(values.min())
     full = next((f for f in (1, 255, 65535) if top <= f), None)
     if full is None or low < 0 or (top > 0 and 2 * top <= full):
-        raise PairError(
+        raise MaskValueError(
             f"{name}: mask values {low:g} to {top:g}; expected 0 and 1, or 0 and 255 "
             "(declare 'classes' for class ids; merge instance ids first)"
         )
@@ -91,7 +91,7 @@ def _by_value(values: NDArray[Any], name: str, wanted: tuple[Value, ...]) -> Pix
         classes[values == value] = index
     beyond = np.unique(values[(classes == 0) & (values != 0)])
     if beyond.size:
-        raise PairError(_beyond(name, [f"{value:g}" for value in beyond], wanted))
+        raise MaskValueError(_beyond(name, [f"{value:g}" for value in beyond], wanted))
     return classes
 
 
@@ -105,7 +105,7 @@ def _by_colour(values: NDArray[Any], name: str, wanted: tuple[Value, ...]) -> Pi
     rest = colours[(classes == 0) & colours.any(axis=2)]
     if rest.size:
         found = np.unique(rest, axis=0)
-        raise PairError(_beyond(name, [_hex(colour) for colour in found], wanted))
+        raise MaskValueError(_beyond(name, [_hex(colour) for colour in found], wanted))
     return classes
 
 

@@ -13,7 +13,7 @@ from kmunet.data.about import About
 from kmunet.data.archive import Files
 from kmunet.data.decode import Pixels, decode_image
 from kmunet.data.masks import BINARY, MaskForm, decode_mask
-from kmunet.errors import PairError
+from kmunet.errors import PairError, SizeError
 
 _MASK_NAME = re.compile(
     r"(?P<stem>.+?)(_mask(_\d+)?|_segmentation|_anno)", re.IGNORECASE
@@ -57,7 +57,7 @@ class Pair:
         for place, name in enumerate(self.masks):
             part, grey = decode_mask(self.files.read(name), name, self.form)
             if part.shape != mask.shape:
-                raise PairError(
+                raise SizeError(
                     f"{name}: {part.shape[1]}x{part.shape[0]} pixels, but its image "
                     f"{self.image} has {width}x{height}; they must be equal"
                 )
