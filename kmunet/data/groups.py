@@ -18,6 +18,7 @@ from kmunet.data.record import Record
 
 Kind = Literal["exact", "hash", "near", "id"]
 HASH_BITS = 6  # of 64: up to here a perceptual hash alone would have shown the pair
+COMPARABLE = 0.45  # agreement from which masks must overlap
 WORDS = {"exact": "the same pixels", "hash": "the same perceptual hash",
          "near": "the same view", "id": "the same ISIC number"}  # fmt: skip
 _ISIC = re.compile(r"ISIC_(\d{7})", re.IGNORECASE)
@@ -136,14 +137,17 @@ def find_conflicts(
     """Links whose classes differ, or whose masks overlap by less than half.
 
     masks: uint8 (N, SIDE, SIDE) in {0, 1}. Copies pixel for pixel are in conflict as
-    soon as their masks differ at all.
+    soon as their masks differ at all; views that only in part agree may show a lesion
+    that moved, so their masks are not compared.
     """
     found = []
     for link in links:
         a, b = records[link.a], records[link.b]
         overlap = _overlap(masks[link.a], np.roll(masks[link.b], link.shift, (0, 1)))
         exact = link.kind == "exact"
-        apart = a.sha256 != b.sha256 if exact else overlap < 0.5
+        apart = overlap < 0.5 and link.score >= COMPARABLE
+        if exact:
+            apart = a.sha256 != b.sha256
         if apart or a.category != b.category:
             found.append(Conflict(link, a.category != b.category, round(overlap, 3)))
     return found

@@ -48,9 +48,13 @@ class Pair:
         image, mask, _ = self.read_checked()
         return image, mask
 
+    def read_image(self) -> Pixels:
+        """The image alone. Raises UnreadableError."""
+        return decode_image(self.files.read(self.image), self.image)
+
     def read_checked(self) -> tuple[Pixels, Pixels, bool]:
         """As `read`, and whether a mask had grey values between its two."""
-        image = decode_image(self.files.read(self.image), self.image)
+        image = self.read_image()
         height, width = image.shape[:2]
         mask = np.zeros((height, width), np.uint8)
         any_grey = False
