@@ -7,6 +7,8 @@ of CVC-ClinicDB).
 
 import io
 import logging
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +21,7 @@ from kmunet.errors import UnreadableError
 Pixels = NDArray[np.uint8]
 for _reader in ("PIL", "tifffile"):  # their complaints are in our errors
     logging.getLogger(_reader).addHandler(logging.NullHandler())
+_PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {  # TIFF 6.0, tag 274
     2: np.fliplr,
     3: lambda a: np.rot90(a, 2),
@@ -53,6 +56,8 @@ def decode_values(data: bytes, name: str, palette: str) -> NDArray[Any]:
 
 def _decode(data: bytes, name: str, palette: str) -> NDArray[Any]:
     try:
+        if data.startswith(_PNG):
+            _require_checksums(data)
         pixels = _with_pillow(data, palette)
     except Exception as error:  # damaged files make Pillow raise nearly anything
         if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -62,6 +67,19 @@ def _decode(data: bytes, name: str, palette: str) -> NDArray[Any]:
     if pixels.size == 0 or pixels.ndim not in (2, 3):
         raise UnreadableError(_unreadable(name, f"array of shape {pixels.shape}"))
     return pixels
+
+
+def _require_checksums(data: bytes) -> None:
+    """Pillow leaves the checksum of a PNG's pixels aside: damage would pass unseen."""
+    place, kind = len(_PNG), b""
+    while kind != b"IEND":
+        if place + 12 > len(data):
+            raise ValueError("cut short")
+        length, kind = struct.unpack(">I4s", data[place : place + 8])
+        end = place + 8 + length
+        if data[end : end + 4] != zlib.crc32(data[place + 4 : end]).to_bytes(4, "big"):
+            raise ValueError("a wrong checksum")
+        place = end + 4
 
 
 def _with_pillow(data: bytes, palette: str) -> NDArray[Any]:
