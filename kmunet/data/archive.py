@@ -9,7 +9,6 @@ import re
 import stat
 import threading
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -117,12 +116,12 @@ class ZipFiles:
         self.label = str(path)
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError) as error:
+        except OSError as error:
+            raise SourceError(f"{path}: {error.strerror or error}") from None
+        except Exception as error:  # a damaged directory makes zipfile raise nearly all
             raise SourceError(
                 f"{path}: not a zip archive or cut short ({error}); download it again"
             ) from None
-        except OSError as error:
-            raise SourceError(f"{path}: {error.strerror or error}") from None
         self._lock = threading.Lock()
         try:
             self._members = self._check()
@@ -139,7 +138,7 @@ class ZipFiles:
                 return self._zip.read(self._members[name])
         except NotImplementedError as error:
             reason = f"{error}; unpack the archive with another tool"
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        except Exception as error:  # as above, when a member's header is damaged
             reason = f"damaged in the archive ({error}); download it again"
         raise UnreadableError(f"{name}: {reason}")
 
