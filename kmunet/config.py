@@ -43,17 +43,35 @@ class SynthesizeParams(Section):
 class SourceParams(Section):
     """How one data set is read: which reader, at which size."""
 
-    kind: Literal["folder", "busi"]
+    kind: Literal["isic2017", "isic2018", "cvc", "busi", "glas", "folder", "manifest"]
     size: Annotated[int, Field(ge=32, le=2048)]  # pixels, side of the square
-    classes: tuple[str, ...] | None = None  # busi: which folders; None: all
+    # busi: which folders; None: all. folder, manifest: what mask values mean,
+    classes: tuple[str, ...] | None = None
+    values: tuple[int | str, ...] | None = None  # if not 1, 2, ...; or #rrggbb
 
 
 class PrepareParams(Section):
-    """Shares of the data that are held out, and the seed of the split."""
+    """How the data are divided. `clean` breaks no group; `paper` is the published way.
+
+    With `folds`, fold `fold` is tested (or selected on, where there is an official
+    test set) and the shares do not count.
+    """
 
     seed: Seed
     validation: Annotated[float, Field(gt=0.0, lt=1.0)]
     test: Annotated[float, Field(gt=0.0, lt=1.0)]
+    protocol: Literal["clean", "paper"] = "clean"
+    folds: Annotated[int, Field(ge=1, le=100)] = 1  # 1: one split by shares
+    fold: Annotated[int, Field(ge=0)] = 0
+    official: bool = True  # keep the split that the data set or a manifest declares
+
+    @model_validator(mode="after")
+    def _number_the_folds(self) -> "PrepareParams":
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} must be below folds {self.folds}")
+        if self.protocol == "paper" and self.folds > 1:
+            raise ValueError("protocol 'paper' has one split: set folds to 1")
+        return self
 
     @model_validator(mode="after")
     def _leave_something_to_train_on(self) -> "PrepareParams":
@@ -94,7 +112,7 @@ class TrainParams(Section):
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)]
     loss: Literal["bce_dice"]
     threshold: Annotated[float, Field(gt=0.0, lt=1.0)]
-    scan_backend: Literal["auto", "naive", "chunked"]
+    scan_backend: Literal["auto", "naive", "chunked", "cpu"]
     device: Literal["auto", "cpu", "cuda"]
     workers: Positive  # Ray Train workers, one process each
     threads: Positive  # CPU threads of a worker: sums depend on their number

@@ -4,7 +4,9 @@ KMUNetError
 ├── ConfigError        a key of params.yaml: unknown, missing or out of range
 ├── DataError          a file or folder of the user's data
 │   ├── SourceError    the archive or folder as a whole: missing, another data set
-│   ├── PairError      an image without its mask, sizes that differ
+│   ├── PairError      an image without its mask
+│   │   ├── SizeError        an image and a mask of other sizes
+│   │   └── MaskValueError   values that are no class
 │   └── UnreadableError  a file that cannot be decoded
 ├── CheckpointError    weights or training state that do not fit
 ├── TrainingError      a loss that is not finite, no space for a checkpoint
@@ -31,6 +33,14 @@ class SourceError(DataError):
 
 class PairError(DataError):
     """An image and its mask do not fit together."""
+
+
+class SizeError(PairError):
+    """An image and its mask have different sizes."""
+
+
+class MaskValueError(PairError):
+    """A mask holds values that are no declared class."""
 
 
 class UnreadableError(DataError):

@@ -1,4 +1,4 @@
-"""Files of a data set by name, from a folder or from one zip, read safely.
+"""Files of a data set by name, from a folder or from a zip, read safely.
 
 An archive is never unpacked: members are read into memory one at a time, after the
 whole list of names was checked for paths outside, links and bombs.
@@ -9,8 +9,7 @@ import re
 import stat
 import threading
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +20,7 @@ MAX_FILE_BYTES = 4 * 2**30
 MAX_TOTAL_BYTES = 512 * 2**30
 MAX_RATIO = 1100  # deflate cannot exceed 1032:1
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+OTHER_ARCHIVES = (".rar", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 
 class Files(Protocol):
@@ -47,13 +47,14 @@ def open_files(path: Path, wanted: str) -> Files:
     if not path.exists():
         raise SourceError(f"{path}: no such folder; put {wanted} there")
     if path.is_file():
-        return ZipFiles(path)
+        return open_zip(path)
     folder = FolderFiles(path)
     names = folder.names()
     zips = [name for name in names if name.lower().endswith(".zip")]
     if any(is_image(name) for name in names) or not zips:
         if not names:
             raise SourceError(f"{path}: the folder is empty; put {wanted} there")
+        refuse_packed(names, str(path))
         return folder
     if len(zips) > 1:
         raise SourceError(
@@ -63,13 +64,29 @@ def open_files(path: Path, wanted: str) -> Files:
     return ZipFiles(path / zips[0])
 
 
+def open_zip(path: Path) -> "ZipFiles":
+    """The zip at `path`. Raises SourceError, also for other kinds of archive."""
+    refuse_packed([path.name], str(path.parent))
+    return ZipFiles(path)
+
+
+def refuse_packed(names: Iterable[str], label: str) -> None:
+    """Raise SourceError where there is nothing but archives that are not zips."""
+    listed = list(names)
+    packed = [name for name in listed if name.lower().endswith(OTHER_ARCHIVES)]
+    if packed and not any(is_image(name) for name in listed):
+        raise SourceError(
+            f"{label}: {packed[0]}: only zip archives are read; unpack it there"
+        )
+
+
 class FolderFiles:
     """Files below a folder; symbolic links are followed (DVC's cache makes them)."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, names: Iterable[str] | None = None) -> None:
         self.root = root
         self.label = str(root)
-        self._names = sorted(_limited(self._walk(), self.label))
+        self._names = sorted(_limited(names or self._walk(), self.label))
 
     def names(self) -> list[str]:
         return self._names
@@ -99,12 +116,12 @@ class ZipFiles:
         self.label = str(path)
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError) as error:
+        except OSError as error:
+            raise SourceError(f"{path}: {error.strerror or error}") from None
+        except Exception as error:  # a damaged directory makes zipfile raise nearly all
             raise SourceError(
                 f"{path}: not a zip archive or cut short ({error}); download it again"
             ) from None
-        except OSError as error:
-            raise SourceError(f"{path}: {error.strerror or error}") from None
         self._lock = threading.Lock()
         try:
             self._members = self._check()
@@ -121,7 +138,7 @@ class ZipFiles:
                 return self._zip.read(self._members[name])
         except NotImplementedError as error:
             reason = f"{error}; unpack the archive with another tool"
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        except Exception as error:  # as above, when a member's header is damaged
             reason = f"damaged in the archive ({error}); download it again"
         raise UnreadableError(f"{name}: {reason}")
 
@@ -140,7 +157,7 @@ class ZipFiles:
                 raise SourceError(f"{self.label}: holds '{name}' twice; make it anew")
             members[name] = info
             total += info.file_size
-        list(_limited(iter(members), self.label))
+        list(_limited(members, self.label))
         if total > MAX_TOTAL_BYTES:
             raise SourceError(f"{self.label}: {total} bytes unpacked, above the limit")
         return members
@@ -173,7 +190,7 @@ def _is_clutter(name: str) -> bool:
     )
 
 
-def _limited(names: Iterator[str], label: str) -> Iterator[str]:
+def _limited(names: Iterable[str], label: str) -> Iterator[str]:
     for count, name in enumerate(names, start=1):
         if count > MAX_FILES:
             raise SourceError(f"{label}: more than {MAX_FILES} files")

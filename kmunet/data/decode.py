@@ -1,11 +1,14 @@
 """Image and mask bytes to arrays: every mode, bit depth and value set to one form.
 
-Images become uint8 RGB, masks uint8 in {0, 1}. Pillow reads; a TIFF that Pillow
-refuses is read by tifffile (never by OpenCV, which loses the colours of CVC-ClinicDB).
+Images become uint8 RGB; what mask values mean is said in masks.py. Pillow reads; a
+TIFF that Pillow refuses is read by tifffile (never by OpenCV, which loses the colours
+of CVC-ClinicDB).
 """
 
 import io
 import logging
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from kmunet.errors import PairError, UnreadableError
+from kmunet.errors import UnreadableError
 
 Pixels = NDArray[np.uint8]
 for _reader in ("PIL", "tifffile"):  # their complaints are in our errors
     logging.getLogger(_reader).addHandler(logging.NullHandler())
+_PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {  # TIFF 6.0, tag 274
     2: np.fliplr,
     3: lambda a: np.rot90(a, 2),
@@ -41,30 +45,19 @@ def decode_image(data: bytes, name: str) -> Pixels:
     return np.ascontiguousarray(pixels[:, :, :3])
 
 
-def decode_mask(data: bytes, name: str) -> tuple[Pixels, bool]:
-    """Mask as uint8 (H, W) in {0, 1}, and whether it had values in between.
+def decode_values(data: bytes, name: str, palette: str) -> NDArray[Any]:
+    """Values as stored, (H, W) or (H, W, C); `palette` "index" or "colour".
 
-    Values {0, 1}, {0, 255} and {0, 65535} all read right; between them the threshold
-    is half of the full value. Raises PairError for other ids (instances, classes),
-    UnreadableError naming the file.
+    With "index" a colour palette gives its indices, a grey one its grey values.
+    Raises UnreadableError naming the file.
     """
-    values = _decode(data, name, palette="index")
-    if values.ndim == 3:
-        values = values[:, :, :3].max(axis=2)
-    top, low = float(values.max()), float(values.min())
-    full = next((f for f in (1, 255, 65535) if top <= f), None)
-    if full is None or low < 0 or (top > 0 and 2 * top <= full):
-        raise PairError(
-            f"{name}: mask values {low:g} to {top:g}; expected 0 and 1, or 0 and 255 "
-            "(instance or class ids must be merged first)"
-        )
-    mask = values > full / 2
-    grey = bool(((values != 0) & (values != top)).any())
-    return mask.astype(np.uint8), grey
+    return _decode(data, name, palette)
 
 
 def _decode(data: bytes, name: str, palette: str) -> NDArray[Any]:
     try:
+        if data.startswith(_PNG):
+            _require_checksums(data)
         pixels = _with_pillow(data, palette)
     except Exception as error:  # damaged files make Pillow raise nearly anything
         if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -74,6 +67,19 @@ def _decode(data: bytes, name: str, palette: str) -> NDArray[Any]:
     if pixels.size == 0 or pixels.ndim not in (2, 3):
         raise UnreadableError(_unreadable(name, f"array of shape {pixels.shape}"))
     return pixels
+
+
+def _require_checksums(data: bytes) -> None:
+    """Pillow leaves the checksum of a PNG's pixels aside: damage would pass unseen."""
+    place, kind = len(_PNG), b""
+    while kind != b"IEND":
+        if place + 12 > len(data):
+            raise ValueError("cut short")
+        length, kind = struct.unpack(">I4s", data[place : place + 8])
+        end = place + 8 + length
+        if data[end : end + 4] != zlib.crc32(data[place + 4 : end]).to_bytes(4, "big"):
+            raise ValueError("a wrong checksum")
+        place = end + 4
 
 
 def _with_pillow(data: bytes, palette: str) -> NDArray[Any]:

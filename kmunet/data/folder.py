@@ -4,42 +4,75 @@ Masks may lie in masks/0/ (the layout of U-KAN and KM-UNet) and may be named
 STEM, STEM_mask, STEM_mask_1 or STEM_segmentation; several of one image are OR-ed.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from kmunet.data.archive import Files, is_image, open_files
-from kmunet.data.pairs import Source, match_pairs
+from kmunet.data.archive import Files, is_image
+from kmunet.data.joined import open_one
+from kmunet.data.masks import class_form
+from kmunet.data.pairs import Pair, Source, match_pairs
 from kmunet.errors import SourceError
 
 WANTED = "images/ and masks/ with the same file names (or one zip that holds these)"
 
 
-def open_folder(path: Path) -> Source:
-    """Pairs below `path`. Raises SourceError where the two folders are not found."""
-    files = open_files(path, WANTED)
+def open_folder(
+    paths: Sequence[Path],
+    classes: tuple[str, ...] = (),
+    values: tuple[int | str, ...] = (),
+) -> Source:
+    """Pairs below one path. Raises SourceError where the two folders are not found.
+
+    `classes`: what the masks hold, by value 1, 2, ... or as `values` says (numbers, or
+    colours as #rrggbb); or by the folders masks/0/, masks/1/, ..., one a class.
+    """
+    form = class_form(classes, values)
+    files = open_one(paths, WANTED)
     try:
-        images, masks = _lists(files)
+        images, masks = flat_lists(files, len(classes))
     except SourceError:
         files.close()
         raise
-    pairs, problems = match_pairs(images, masks, files, category=None)
-    return Source("folder", files, tuple(pairs), tuple(problems))
+    layers = {PurePosixPath(name).parent.name for name in masks} if classes else set()
+    by_folder = len(classes) > 1 and layers == {str(n) for n in range(len(classes))}
+    found, problems = match_pairs(images, masks, files, category=None)
+    pairs = [
+        replace(pair, layers=_layers(pair)) if by_folder else replace(pair, form=form)
+        for pair in found
+    ]
+    named = classes or ("foreground",)
+    return Source("folder", files, tuple(pairs), tuple(problems), classes=named)
 
 
-def _lists(files: Files) -> tuple[list[str], list[str]]:
+def _layers(pair: Pair) -> tuple[int, ...]:
+    return tuple(int(PurePosixPath(name).parent.name) + 1 for name in pair.masks)
+
+
+def has_flat_lists(files: Files) -> bool:
+    """Whether images/ and masks/ lie somewhere in it."""
+    parts = {p for n in files.names() for p in PurePosixPath(n).parts[:-1]}
+    return {"images", "masks"} <= parts
+
+
+def flat_lists(files: Files, classes: int = 1) -> tuple[list[str], list[str]]:
+    """Names in images/, and in masks/ or masks/0/ (to masks/K-1/ for K classes)."""
     root = _root(files)
     images = _below(files, root / "images")
     masks = _below(files, root / "masks")
-    classes = sorted({PurePosixPath(n).parts[len(root.parts) + 1] for n in masks[1]})
-    if classes == ["0"] and not masks[0]:
-        masks = _below(files, root / "masks" / "0")
-    elif classes:
+    folders = sorted({PurePosixPath(n).parts[len(root.parts) + 1] for n in masks[1]})
+    numbered = [str(n) for n in range(max(1, classes))]
+    if folders and folders in (["0"], sorted(numbered)) and not masks[0]:
+        masks = (masks[1], [])
+    elif folders:
         raise SourceError(
-            f"{files.label}: masks/ holds folders ({', '.join(classes[:5])}); one "
-            "class is read, from masks/ itself or masks/0/"
+            f"{files.label}: masks/ holds folders ({', '.join(folders[:5])}); read is "
+            "one class from masks/ itself or masks/0/, or 'classes' from masks/0/, "
+            "masks/1/, ..., one folder each"
         )
-    if images[1] or masks[1]:
+    if images[1]:
         raise SourceError(
-            f"{files.label}: {(images[1] + masks[1])[0]}: folders inside images/ are "
+            f"{files.label}: {images[1][0]}: folders inside images/ are "
             "not read; move the files into images/ itself"
         )
     if not images[0] and not masks[0]:

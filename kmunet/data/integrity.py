@@ -3,33 +3,55 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+
+from kmunet.data.alike import SIDE, thumbnail
 from kmunet.data.decode import Pixels
+from kmunet.data.groups import Link
 from kmunet.data.pairs import Pair, Source
 from kmunet.data.progress import parallel_map
 from kmunet.data.record import Record
+from kmunet.data.resize import resize_mask
+from kmunet.data.statistics import Statistics, measure
 from kmunet.errors import DataError, PairError, UnreadableError
 
 MOST_LISTED = 10
 DARK = 32
 
 
+@dataclass(frozen=True)
+class Examined:
+    """What one look at the pixels of a pair leaves: small enough to keep for all."""
+
+    record: Record
+    thumbnail: Pixels  # (SIDE, SIDE) grey
+    mask: Pixels  # (SIDE, SIDE) in {0, 1}: any class
+    statistics: Statistics
+
+
 def check(source: Source) -> list[Record]:
-    """Records of all pairs, in the order of `source.matched`, not yet split.
+    """Records of all pairs, as `examine_all` gives them."""
+    return [item.record for item in examine_all(source)]
+
+
+def examine_all(source: Source) -> list[Examined]:
+    """All pairs, in the order of `source.matched`, not yet split.
 
     Raises PairError (or UnreadableError where that is all) listing the first ten
     problems and how many there are.
     """
-    records: list[Record] = []
+    found: list[Examined] = []
     faults: list[DataError] = [PairError(text) for text in source.problems]
-    for outcome in parallel_map(_examine, source.matched, "checking pairs"):
-        if isinstance(outcome, Record):
-            records.append(outcome)
+    for outcome in parallel_map(examine, source.matched, "checking pairs"):
+        if isinstance(outcome, Examined):
+            found.append(outcome)
         else:
             faults.append(outcome)
     if faults:
         raise _summary(source, faults)
-    return records
+    return found
 
 
 def warnings(records: Sequence[Record]) -> list[str]:
@@ -48,23 +70,36 @@ def warnings(records: Sequence[Record]) -> list[str]:
     return found + _duplicates(records)
 
 
-def _examine(pair: Pair) -> Record | DataError:
+def alike(records: Sequence[Record], links: Sequence[Link]) -> list[str]:
+    """A line on near-duplicates, if there are any."""
+    near = [link for link in links if link.kind != "exact"]
+    rows = {row for link in near for row in (link.a, link.b)}
+    pairs = [f"{records[link.a].id} ~ {records[link.b].id}" for link in near]
+    text = f"pairs that show one view, kept in one split: {len(near)}, of"
+    return [f"{text} {len(rows)} images, {_few(pairs)}"] if near else []
+
+
+def examine(pair: Pair) -> Examined | DataError:
+    """Decode a pair; its fault is returned and not raised, to go on with the others."""
     try:
         image, mask, grey = pair.read_checked()
     except DataError as error:
         return error
     height, width = mask.shape
-    return Record(
+    inside = np.minimum(mask, 1)
+    record = Record(
         id=pair.id,
         category=pair.category,
         height=height,
         width=width,
-        foreground=int(mask.sum()) / mask.size,
+        foreground=int(np.count_nonzero(mask)) / mask.size,
         image_sha256=_digest(image),
         sha256=_digest(image, mask),
         grey_edges=grey,
         peak=int(image.max()),
     )
+    small = resize_mask(inside, SIDE, SIDE)
+    return Examined(record, thumbnail(image), small, measure(image))
 
 
 def _digest(*arrays: Pixels) -> str:

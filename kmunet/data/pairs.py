@@ -5,48 +5,68 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from types import TracebackType
+from typing import Literal
 
 import numpy as np
 
+from kmunet.data.about import About
 from kmunet.data.archive import Files
-from kmunet.data.decode import Pixels, decode_image, decode_mask
-from kmunet.errors import PairError
+from kmunet.data.decode import Pixels, decode_image
+from kmunet.data.masks import BINARY, MaskForm, decode_mask
+from kmunet.errors import PairError, SizeError
 
-_MASK_NAME = re.compile(r"(?P<stem>.+?)(_mask(_\d+)?|_segmentation)", re.IGNORECASE)
+_MASK_NAME = re.compile(
+    r"(?P<stem>.+?)(_mask(_\d+)?|_segmentation|_anno)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One image and its masks, by name in `files`; several masks are OR-ed."""
+    """One image and its masks, by name in `files`; several masks are joined.
+
+    `split`: where the data set's makers (or a manifest) put it. `group`: pairs of one
+    group (video sequence, patient) belong together. `layers`: the class of each mask,
+    where each class has masks of its own.
+    """
 
     id: str
     image: str
     masks: tuple[str, ...]
     category: str | None
     files: Files = field(repr=False, compare=False)
+    split: str | None = None
+    group: str | None = None
+    form: MaskForm = BINARY
+    layers: tuple[int, ...] = ()
 
     def read(self) -> tuple[Pixels, Pixels]:
-        """Image uint8 (H, W, 3) RGB, mask uint8 (H, W) in {0, 1}.
+        """Image uint8 (H, W, 3) RGB, mask uint8 (H, W): 0, or the class from 1.
 
-        Raises UnreadableError or PairError naming the file at fault.
+        With one class that is {0, 1}. Raises UnreadableError or PairError naming the
+        file at fault.
         """
         image, mask, _ = self.read_checked()
         return image, mask
 
+    def read_image(self) -> Pixels:
+        """The image alone. Raises UnreadableError."""
+        return decode_image(self.files.read(self.image), self.image)
+
     def read_checked(self) -> tuple[Pixels, Pixels, bool]:
         """As `read`, and whether a mask had grey values between its two."""
-        image = decode_image(self.files.read(self.image), self.image)
+        image = self.read_image()
         height, width = image.shape[:2]
         mask = np.zeros((height, width), np.uint8)
         any_grey = False
-        for name in self.masks:
-            part, grey = decode_mask(self.files.read(name), name)
+        for place, name in enumerate(self.masks):
+            part, grey = decode_mask(self.files.read(name), name, self.form)
             if part.shape != mask.shape:
-                raise PairError(
+                raise SizeError(
                     f"{name}: {part.shape[1]}x{part.shape[0]} pixels, but its image "
                     f"{self.image} has {width}x{height}; they must be equal"
                 )
-            mask |= part
+            value = self.layers[place] if self.layers else 1
+            mask = np.where(part > 0, part * np.uint8(value), mask)
             any_grey |= grey
         return image, mask, any_grey
 
@@ -62,6 +82,11 @@ class Source:
     files: Files
     matched: tuple[Pair, ...]
     problems: tuple[str, ...] = ()
+    about: About | None = None
+    notes: tuple[str, ...] = ()  # what is missing of the published set
+    classes: tuple[str, ...] = ("foreground",)
+    # "official": the challenge's split; "declared": the user's own in a manifest
+    splits: Literal["", "official", "declared"] = ""
 
     def pairs(self) -> list[Pair]:
         """All pairs sorted by id. Raises PairError where a file has no partner."""
@@ -93,6 +118,16 @@ def mask_owner(name: str) -> str | None:
     """Stem of the image that `STEM_mask.png`, `STEM_mask_1.png` belongs to, if any."""
     match = _MASK_NAME.fullmatch(stem(name))
     return match["stem"] if match else None
+
+
+def strangers(pairs: Sequence[Pair], known: re.Pattern[str], form: str) -> list[str]:
+    """A problem for each pair whose id is no name of its data set."""
+    return [
+        f"{pair.image}: no name of this data set, such as {form}; remove it, or read "
+        "this as kind 'folder'"
+        for pair in pairs
+        if not known.fullmatch(pair.id)
+    ]
 
 
 def match_pairs(

@@ -5,6 +5,8 @@ from typing import Literal
 
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
+BOTH = "validation+test"  # protocol `paper` selects on the images that it reports
+LEFT_OUT = "left out"  # its like is in an official test set
 
 
 @dataclass(frozen=True)
@@ -20,4 +22,5 @@ class Record:
     sha256: str  # of image and mask
     grey_edges: bool = False  # mask values between its two
     peak: int = 255  # brightest value
-    split: str = ""  # one of SPLITS once split
+    split: str = ""  # one of SPLITS once split, BOTH, or LEFT_OUT
+    group: str | None = None  # what must stay on one side of a split with it

@@ -7,12 +7,13 @@ stratum and the whole come within about one example of the declared shares.
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
 
+from kmunet.data.groups import clusters
 from kmunet.data.record import SPLITS, Record, Split
 from kmunet.errors import DataError
 
@@ -44,46 +45,52 @@ def split(
 
     Each split gets at least one unit. Raises DataError with fewer than three units.
     """
-    units = _units(records, groups, params.seed)
-    if len(units) < len(SPLITS):
+    shares = (1.0 - params.validation - params.test, params.validation, params.test)
+    places = deal(records, shares, params.seed, groups)
+    return [SPLITS[place] for place in places]  # type: ignore[misc]
+
+
+def deal(
+    records: Sequence[Record],
+    shares: Sequence[float],
+    seed: int,
+    groups: Sequence[Hashable | None] | None = None,
+) -> list[int]:
+    """Part 0, 1, ... of each record, in these shares (which sum to 1).
+
+    Each part gets at least one unit. Raises DataError with fewer units than parts.
+    """
+    units = _units(records, groups, seed)
+    if len(units) < len(shares):
         raise DataError(
             f"{len(units)} distinct image{'s' if len(units) > 1 else ''} (or groups) "
-            f"cannot fill train, validation and test; add images: at least "
-            f"{len(SPLITS)} distinct ones are needed"
+            f"cannot fill {_parts(len(shares))}; add images: at least "
+            f"{len(shares)} distinct ones are needed"
         )
-    shares = (1.0 - params.validation - params.test, params.validation, params.test)
-    chosen = _fill_empty(units, _deal(units, shares))
-    answer: list[Split] = ["train"] * len(records)
+    chosen = _fill_empty(units, _deal(units, shares), len(shares))
+    answer = [0] * len(records)
     for unit, place in zip(units, chosen, strict=True):
         for member in unit.members:
-            answer[member] = SPLITS[place]  # type: ignore[call-overload]
+            answer[member] = place
     return answer
+
+
+def _parts(count: int) -> str:
+    return "train, validation and test" if count == 3 else f"{count} parts"
 
 
 def _units(
     records: Sequence[Record], groups: Sequence[Hashable | None] | None, seed: int
 ) -> list[_Unit]:
-    parent = list(range(len(records)))
-
-    def find(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    first: dict[tuple[str, Hashable], int] = {}
-    for index, record in enumerate(records):
-        keys: list[tuple[str, Hashable]] = [("pixels", record.image_sha256)]
-        if groups is not None and groups[index] is not None:
-            keys.append(("group", groups[index]))
-        for key in keys:
-            parent[find(index)] = find(first.setdefault(key, index))
-    members: dict[int, list[int]] = defaultdict(list)
-    for index in range(len(records)):
-        members[find(index)].append(index)
+    labels: list[list[Hashable]] = [[("pixels", r.image_sha256)] for r in records]
+    for own, group in zip(labels, groups or (), strict=False):
+        if group is not None:
+            own.append(("group", group))
     strata = _strata(records)
-    units = [_unit(records, strata, found, seed) for found in members.values()]
-    return sorted(units, key=lambda unit: (unit.stratum, unit.rank))
+    members = clusters(len(records), [], labels)
+    units = [_unit(records, strata, found, seed) for found in members]
+    # In a stratum, large units first: small ones then even out what they left.
+    return sorted(units, key=lambda u: (u.stratum, -len(u.members), u.rank))
 
 
 def _unit(
@@ -112,7 +119,7 @@ def _strata(records: Sequence[Record]) -> list[tuple[str, str]]:
     return [(record.category or "", size(record.foreground)) for record in records]
 
 
-def _deal(units: Sequence[_Unit], shares: tuple[float, ...]) -> list[int]:
+def _deal(units: Sequence[_Unit], shares: Sequence[float]) -> list[int]:
     given = [0] * len(shares)
     total = 0
     chosen = []
@@ -126,9 +133,9 @@ def _deal(units: Sequence[_Unit], shares: tuple[float, ...]) -> list[int]:
     return chosen
 
 
-def _fill_empty(units: Sequence[_Unit], chosen: list[int]) -> list[int]:
-    """Give each empty split the smallest unit of the split with the most units."""
-    for place in range(len(SPLITS)):
+def _fill_empty(units: Sequence[_Unit], chosen: list[int], parts: int) -> list[int]:
+    """Give each empty part the smallest unit of the part with the most units."""
+    for place in range(parts):
         if place in chosen:
             continue
         counts = Counter(chosen)

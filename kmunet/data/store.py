@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kmunet.data.atomic import new_folder, require_space
 from kmunet.data.progress import parallel_map
-from kmunet.data.record import SPLITS, Record
+from kmunet.data.record import BOTH, SPLITS, Record
 from kmunet.data.resize import resize_image, resize_mask
 from kmunet.data.rows import RowFile
 from kmunet.errors import DataError
@@ -55,7 +55,7 @@ class PackedSet:
         """Rows of "train", "validation" or "test", ascending."""
         if split not in SPLITS:
             raise DataError(f"unknown split '{split}'; choose of {', '.join(SPLITS)}")
-        rows = [row for row, item in enumerate(self.records) if item.split == split]
+        rows = [row for row, item in enumerate(self.records) if _is_in(item, split)]
         return np.asarray(rows, np.int64)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -68,10 +68,12 @@ def write_packed(
     records: Sequence[Record],
     size: int,
     about: Mapping[str, Any],
+    extra: Mapping[str, bytes] | None = None,
 ) -> PackedSet:
     """Write examples at `size` with their split records; `about` joins the manifest.
 
-    `about["warnings"]` is extended. Raises DataError where the disk is too full.
+    `about["warnings"]` is extended; `extra` are files to lie beside it. Raises
+    DataError where the disk is too full.
     """
     needed = len(records) * (size * size * 4 + 1000) + 2**20
     require_space(folder, needed, "free some, or lower the size under 'sources'")
@@ -91,6 +93,8 @@ def write_packed(
         }
         manifest["fingerprint"] = hashlib.sha256(_json(manifest)).hexdigest()
         (partial / "manifest.json").write_bytes(_json(manifest))
+        for name, data in (extra or {}).items():
+            (partial / name).write_bytes(data)
     return open_packed(folder)
 
 
@@ -119,6 +123,10 @@ def open_packed(folder: Path) -> PackedSet:
     return PackedSet(
         folder.absolute(), arrays["images.npy"], arrays["masks.npy"], records, manifest
     )
+
+
+def _is_in(record: Record, split: str) -> bool:
+    return record.split == split or (record.split == BOTH and split != "train")
 
 
 def _shapes(count: int, size: int) -> dict[str, tuple[int, ...]]:
@@ -167,7 +175,7 @@ def _statistics(
     """Counts per split; mean and std per channel of train on the scale 0 to 1."""
     counts = {}
     for split in SPLITS:
-        shares = [r.foreground for r in records if r.split == split]
+        shares = [r.foreground for r in records if _is_in(r, split)]
         counts[split] = {
             "images": len(shares),
             "empty": sum(share == 0.0 for share in shares),

@@ -47,9 +47,9 @@ def write_overlay(
     canvas.paste(Image.fromarray(panels), (0, _STRIP))
     draw = ImageDraw.Draw(canvas)
     score = f"IoU {row['iou']:.3f}"
-    edge = canvas.width - draw.textlength(score, _font()) - 2
-    draw.text((edge, 4), score, "black", _font())
-    draw.text((2, 4), _fit(str(row["id"]), edge - 12, draw), "black", _font())
+    edge = canvas.width - draw.textlength(score, font()) - 2
+    draw.text((edge, 4), score, "black", font())
+    draw.text((2, 4), fit(str(row["id"]), edge - 12, draw), "black", font())
     canvas.save(path, format="PNG")
 
 
@@ -62,17 +62,17 @@ def _enlarge(array: Pixels, scale: float, interpolation: int) -> Pixels:
     )
 
 
-def _fit(text: str, width: float, draw: ImageDraw.ImageDraw) -> str:
-    # The end of an id tells images apart, so the beginning gives way.
-    if draw.textlength(text, _font()) <= width:
+def fit(text: str, width: float, draw: ImageDraw.ImageDraw) -> str:
+    """As much of the end of `text` as fits: the end of an id tells images apart."""
+    if draw.textlength(text, font()) <= width:
         return text
-    while text and draw.textlength("…" + text, _font()) > width:
+    while text and draw.textlength("…" + text, font()) > width:
         text = text[1:]
     return "…" + text
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont:
-    # Shipped with matplotlib, so the same on every machine.
+def font() -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, shipped with matplotlib, so the same on every machine."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     return ImageFont.truetype(folder / "DejaVuSans.ttf", 17)

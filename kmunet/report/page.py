@@ -51,7 +51,7 @@ def write_report(folder: Path, report: Report) -> Path:
     gallery = _write_gallery(folder, report.examples)
     page = folder / "report.html"
     text = (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(report=report, metrics=report.metrics, gallery=gallery)
     )
@@ -74,8 +74,9 @@ def _write_gallery(folder: Path, examples: Sequence[Example]) -> list[dict[str, 
     return gallery
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Of all templates: strict, escaping, with filters for numbers."""
+    found = Environment(
         loader=PackageLoader("kmunet.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -83,10 +84,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["score"] = lambda value: _number(value, 3)
-    environment.filters["pixels"] = lambda value: _number(value, 1)
-    environment.filters["plain"] = _plain
-    return environment
+    found.filters["score"] = lambda value: _number(value, 3)
+    found.filters["pixels"] = lambda value: _number(value, 1)
+    found.filters["plain"] = _plain
+    return found
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -30,6 +30,8 @@ def test_the_committed_file_is_valid():
         ("train", "workers", 3, "batch_size 8 must be a multiple of workers 3"),
         ("prepare", "test", 0.9, "must leave a share to train on"),
         ("prepare", "seed", -4, r"prepare\.seed"),
+        ("prepare", "fold", 1, "fold 1 must be below folds 1"),
+        ("prepare", "protocol", "random", r"prepare\.protocol: .*'clean' or 'paper'"),
         ("model", "name", "resnet", r"model\.name: .*'km_unet'"),
         ("evaluate", "threshold", 1.5, r"evaluate\.threshold: .*less than 1"),
     ],

@@ -5,8 +5,8 @@ import zipfile
 import pytest
 
 from kmunet.data import archive
-from kmunet.data.archive import open_files
-from kmunet.errors import SourceError, UnreadableError
+from kmunet.data.archive import ZipFiles, open_files
+from kmunet.errors import DataError, SourceError, UnreadableError
 
 
 def make_zip(path, members, **options):
@@ -133,3 +133,15 @@ def test_a_damaged_member_is_named(tmp_path):
     path.write_bytes(data)
     with pytest.raises(UnreadableError, match=r"i\.png: damaged"):
         open_files(path, "x").read("i.png")
+
+
+@pytest.mark.parametrize("field", [6, 8, 10])  # version needed, flags, method
+def test_a_harmed_directory_is_one_clear_error(tmp_path, field):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("images/a.png", b"x" * 50)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + field] = 0xD3
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.zip: |a\.png: "):
+        ZipFiles(path).read("images/a.png")

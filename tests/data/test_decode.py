@@ -8,7 +8,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from kmunet.data.decode import decode_image, decode_mask
+from kmunet.data.decode import decode_image
+from kmunet.data.masks import decode_mask
 from kmunet.errors import DataError, PairError, UnreadableError
 
 RAMP = np.arange(12 * 10 * 3, dtype=np.uint32).reshape(12, 10, 3) % 256
@@ -143,7 +144,7 @@ def test_empty_and_full_masks():
 @pytest.mark.parametrize("top", [2, 7, 127])
 def test_ids_are_refused_not_lost(top):
     ids = np.array([[0, 1, top]], np.uint8)
-    with pytest.raises(PairError, match=f"m.png: mask values 0 to {top}; .*merged"):
+    with pytest.raises(PairError, match=f"m.png: mask values 0 to {top}; .*merge"):
         decode_mask(encode(ids), "m.png")
     with pytest.raises(PairError):
         decode_mask(encode(np.array([[0, 300]], np.uint16)), "m.png")

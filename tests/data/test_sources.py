@@ -127,8 +127,10 @@ def test_missing_paths(tmp_path):
 def test_wrong_settings(lesions):
     with pytest.raises(ConfigError, match="unknown 'isic'"):
         open_source("isic", lesions)
-    with pytest.raises(ConfigError, match="only kind 'busi' has classes"):
-        open_source("folder", lesions, ("a",))
+    with pytest.raises(ConfigError, match="kind 'cvc' has one class"):
+        open_source("cvc", lesions, ("a",))
+    with pytest.raises(ConfigError, match="sources: values: only kinds"):
+        open_source("busi", lesions, ("benign",), (3,))
 
 
 def test_folders_without_images(tmp_path):

@@ -1,5 +1,6 @@
 """Stage prepare, as DVC calls it: in a workspace, with its exit code and message."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -59,7 +60,59 @@ def test_a_rerun_gives_the_same_bytes(workspace):
         os.utime(path, (time.time() - 1000,) * 2)
     prepare()
     assert contents() == first
-    assert sorted(first) == ["images.npy", "manifest.json", "masks.npy"]
+    assert sorted(first) == [
+        "images.npy",
+        "manifest.json",
+        "masks.npy",
+        "splits.json",
+    ]
+
+
+def _set(workspace, **changes):
+    path = workspace / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["prepare"].update(changes)
+    path.write_text(yaml.safe_dump(params))
+
+
+def test_splits_json_says_who_is_where(workspace):
+    prepare()
+    folder = workspace / "data" / "prepared" / "synthetic"
+    table = json.loads((folder / "splits.json").read_text())
+    packed = open_packed(folder)
+    assert table["splits"] == {r.id: r.split for r in packed.records}
+    assert table["settings"]["protocol"] == "clean"
+    assert table["groups"] == {}  # no two drawn images are alike
+
+
+def test_folds_test_every_image_once(workspace):
+    tested = []
+    for fold in range(3):
+        _set(workspace, folds=3, fold=fold)
+        assert prepare() == 0
+        packed = open_packed(workspace / "data" / "prepared" / "synthetic")
+        tested += [packed.records[row].id for row in packed.indices("test")]
+    assert len(tested) == len(set(tested)) == 24
+
+
+def test_the_paper_selects_on_the_images_that_it_reports(workspace, capsys):
+    _set(workspace, protocol="paper")
+    assert prepare() == 0
+    packed = open_packed(workspace / "data" / "prepared" / "synthetic")
+    held = packed.indices("test")
+    assert len(held) == 5
+    assert packed.indices("validation").tolist() == held.tolist()
+    assert set(packed.indices("train")).isdisjoint(held)
+    assert "selects the epoch on the images that it reports" in capsys.readouterr().out
+
+
+def test_more_than_one_class_is_refused_so_far(workspace, capsys):
+    path = workspace / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["sources"]["synthetic"].update(classes=["a", "b"])
+    path.write_text(yaml.safe_dump(params))
+    assert prepare() == 2
+    assert "training takes one class so far" in capsys.readouterr().err
 
 
 def _remove(raw):
@@ -128,7 +181,15 @@ def test_busi_from_its_archive(workspace, capsys):
     ]
     twins = {r.split for r in packed.records if r.id in TWINS}
     assert len(twins) == 1
-    assert "benign (433) = malignant (145)" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "benign (433) = malignant (145)" in text
+    assert "pairs that show one view, kept in one split: 235, of 339 images" in text
+    splits = {}
+    for record in packed.records:
+        if record.group is not None:
+            splits.setdefault(record.group, set()).add(record.split)
+    assert len(splits) > 150
+    assert all(len(places) == 1 for places in splits.values())
 
 
 TWINS = ("benign (433)", "malignant (145)")

@@ -1,0 +1,1 @@
+"""What the `kmunet` command does: one module a subcommand."""

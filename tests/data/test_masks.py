@@ -1,0 +1,113 @@
+"""Mask values as classes: by number, by colour, as instance ids, and beyond these."""
+
+import io
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from kmunet.data.masks import INSTANCES, class_form, decode_mask
+from kmunet.data.sources import open_source
+from kmunet.errors import ConfigError, PairError
+
+INDEX = np.array([[0, 1, 2, 3], [0, 3, 3, 1]], np.uint8)
+COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+
+
+def png(array, mode=None):
+    buffer = io.BytesIO()
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array, mode)
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_class_numbers_in_order():
+    mask, grey = decode_mask(png(INDEX), "m", class_form(("a", "b", "c"), ()))
+    np.testing.assert_array_equal(mask, INDEX)
+    assert not grey
+
+
+def test_class_numbers_as_declared_also_in_sixteen_bits():
+    stored = np.array([0, 40, 20, 300], np.uint16)[INDEX]
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, stored)
+    form = class_form(("a", "b", "c"), (40, "20", 300))
+    for data in (png(stored), buffer.getvalue()):
+        np.testing.assert_array_equal(decode_mask(data, "m", form)[0], INDEX)
+
+
+def test_colour_maps_as_rgb_or_with_a_palette():
+    form = class_form(("a", "b", "c"), ("#ff0000", "#00FF00", "#0000ff"))
+    palette = Image.fromarray(INDEX)
+    palette.putpalette(COLOURS.flatten().tolist())
+    assert palette.mode == "P"
+    for data in (png(COLOURS[INDEX]), png(palette)):
+        np.testing.assert_array_equal(decode_mask(data, "m", form)[0], INDEX)
+    numbers = class_form(("a", "b", "c"), ())
+    np.testing.assert_array_equal(decode_mask(png(palette), "m", numbers)[0], INDEX)
+
+
+def test_values_beyond_the_classes_are_named():
+    with pytest.raises(PairError, match=r"m\.png: mask values 3 beyond .*1, 2\)"):
+        decode_mask(png(INDEX), "m.png", class_form(("a", "b"), ()))
+    form = class_form(("a", "b"), ("#ff0000", "#00ff00"))
+    with pytest.raises(PairError, match="values #0000ff beyond"):
+        decode_mask(png(COLOURS[INDEX]), "m.png", form)
+
+
+@pytest.mark.parametrize("top", [1, 2, 9, 254])
+def test_every_instance_is_foreground(top):
+    ids = np.arange(top + 1, dtype=np.uint8).reshape(1, -1)
+    mask, _ = decode_mask(png(ids), "m", INSTANCES)
+    np.testing.assert_array_equal(mask, ids > 0)
+
+
+def test_many_instances_need_sixteen_bits():
+    ids = np.arange(400, dtype=np.uint16).reshape(20, 20)
+    mask, _ = decode_mask(png(ids), "m", INSTANCES)
+    assert mask.sum() == 399
+
+
+def test_instances_merged_to_black_and_white_keep_the_middle_threshold():
+    mask, grey = decode_mask(png(np.array([[0, 90, 255]], np.uint8)), "m", INSTANCES)
+    assert mask.tolist() == [[0, 0, 1]]
+    assert grey
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((1,), "1 for 2 classes"),
+        ((1, 1), "each once"),
+        ((1, "#ff0000"), "all numbers or all colours"),
+        ((0, 1), "'0' is no number of 1 to 65535"),
+        (("red", "#00ff00"), "'red' is no number"),
+        (("#12", "#00ff00"), "'#12' is no number"),
+        (("#12345g", "#00ff00"), "'#12345g' is no number"),
+    ],
+)
+def test_wrong_values_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        class_form(("a", "b"), values)
+
+
+def test_a_folder_with_classes(tmp_path, save):
+    save(tmp_path / "images" / "x.png", INDEX * 20)
+    save(tmp_path / "masks" / "x.png", INDEX)
+    with open_source("folder", tmp_path, ("a", "b", "c")) as source:
+        _, mask = source.pairs()[0].read()
+    np.testing.assert_array_equal(mask, INDEX)
+    assert source.classes == ("a", "b", "c")
+
+
+def test_a_folder_of_masks_for_each_class(tmp_path, save):
+    save(tmp_path / "images" / "x.png", INDEX * 20)
+    for layer in range(3):
+        save(
+            tmp_path / "masks" / str(layer) / "x.png",
+            np.equal(INDEX, layer + 1) * 255,
+        )
+    with open_source("folder", tmp_path, ("a", "b", "c")) as source:
+        _, mask = source.pairs()[0].read()
+    np.testing.assert_array_equal(mask, INDEX)
