@@ -82,8 +82,9 @@ def _write_sheets(out: Path, source: Source, result: Survey) -> dict[str, list[s
     folder.mkdir(exist_ok=True)
     pairs = {pair.id: pair for pair in source.matched}
     wanted = {item.kind: item.ids for item in result.warnings if item.ids}
-    wanted["errors"] = tuple(name for item in result.errors for name in item.ids)
-    for kind in ("duplicates", "conflicts"):
+    faulty = [item for item in result.errors if item.kind != "leak"]
+    wanted["errors"] = tuple(name for item in faulty for name in item.ids)
+    for kind in ("duplicates", "conflicts", "leak"):
         wanted.pop(kind, None)
     written: dict[str, list[str]] = {}
     for kind, ids in wanted.items():

@@ -57,11 +57,13 @@ def survey(source: Source) -> Survey:
     errors = [Finding("unpaired", text) for text in source.problems]
     found: list[Examined] = []
     known: list[str | None] = []
+    splits: list[str | None] = []
     outcomes = parallel_map(examine, source.matched, "reading pairs")
     for pair, outcome in zip(source.matched, outcomes, strict=True):
         if isinstance(outcome, Examined):
             found.append(outcome)
             known.append(pair.group)
+            splits.append(pair.split)
         else:
             errors.append(Finding(_kind(outcome), str(outcome), (pair.id,)))
     records = [item.record for item in found]
@@ -70,6 +72,10 @@ def survey(source: Source) -> Survey:
     conflicts = find_conflicts(records, links, _stack([item.mask for item in found]))
     warnings = [Finding("incomplete", note) for note in source.notes]
     warnings += _observations(found) + _alike(records, links, conflicts)
+    groups = name_groups(records, links, known)
+    leaks = _leaks(records, groups, splits)
+    # A challenge's own leak is a fact to know, one in a manifest is a fault to mend.
+    (errors if source.splits == "declared" else warnings).extend(leaks)
     return Survey(
         examined=tuple(found),
         pairs=len(source.matched),
@@ -77,7 +83,7 @@ def survey(source: Source) -> Survey:
         warnings=tuple(warnings),
         links=tuple(links),
         conflicts=tuple(conflicts),
-        groups=tuple(name_groups(records, links, known)),
+        groups=tuple(groups),
     )
 
 
@@ -190,6 +196,31 @@ def _alike(
         ids = tuple(dict.fromkeys(records[row].id for row in both))
         findings.append(Finding("conflicts", text, ids))
     return findings
+
+
+def _leaks(
+    records: Sequence[Record],
+    groups: Sequence[str | None],
+    splits: Sequence[str | None],
+) -> list[Finding]:
+    """Groups that the split which came with the data has on two sides."""
+    members: dict[str, dict[str, str]] = {}
+    for record, group, split in zip(records, groups, splits, strict=True):
+        if group is not None and split is not None:
+            members.setdefault(group, {})[record.id] = split
+    broken = {k: own for k, own in members.items() if len(set(own.values())) > 1}
+    if not broken:
+        return []
+    first, other = _two_sides(next(iter(broken.values())))
+    text = f"groups that the given split has on two sides: {len(broken)}, such as "
+    ids = tuple(name for own in broken.values() for name in own)
+    return [Finding("leak", f"{text}{first} and {other}", ids)]
+
+
+def _two_sides(own: dict[str, str]) -> tuple[str, str]:
+    (first, split), *_ = own.items()
+    other = next(name for name, place in own.items() if place != split)
+    return f"{first} ({split})", f"{other} ({own[other]})"
 
 
 def _groups(ids: Sequence[str], names: Sequence[str | None]) -> list[dict[str, Any]]:

@@ -150,6 +150,21 @@ def test_classes_and_values(tmp_path):
     assert "#0000ff beyond the declared" in report["errors"][0]["message"]
 
 
+def test_a_leak_in_a_manifest_is_an_error_with_the_pair(lesions, tmp_path):
+    rows = ["image,mask,group,split"]
+    for number in range(6):
+        name = f"synthetic_{number:04d}.png"
+        place = "test" if number == 5 else "train"
+        group = "p1" if number in (2, 5) else ""
+        rows.append(f"images/{name},masks/{name},{group},{place}")
+    (lesions / "manifest.csv").write_text("\n".join(rows))
+    code, report = check("manifest", lesions / "manifest.csv", out=tmp_path / "out")
+    assert code == 1
+    (leak,) = report["errors"]
+    assert leak["kind"] == "leak"
+    assert "synthetic_0002 (train) and synthetic_0005 (test)" in leak["message"]
+
+
 @pytest.fixture(scope="module")
 def real_data():
     value = os.environ.get("KMUNET_TEST_DATA")
@@ -197,6 +212,19 @@ def test_first_forms_pass_with_what_is_missing(real_data, tmp_path):
         code, report = check(kind, *paths, out=tmp_path / kind)
         assert (code, report["pairs"]) == (0, count)
         assert kinds(report["warnings"])["incomplete"]
+
+
+def test_official_splits_that_leak_are_shown(real_data, tmp_path):
+    glas = real_data / "warwick_qu_dataset_released_2016_07_08.zip"
+    code, report = check("glas", glas, out=tmp_path / "glas")
+    assert code == 0
+    assert "on two sides: 11," in kinds(report["warnings"])["leak"]["message"]
+    isic = sorted(real_data.glob("ISIC-2017_*.zip"))
+    code, report = check("isic2017", *isic, out=tmp_path / "isic")
+    assert code == 0
+    assert report["pairs"] == 2150
+    assert len(kinds(report["warnings"])["leak"]["ids"]) == 8
+    assert len(report["duplicates"]) == 17
 
 
 def test_isic_years_share_images(real_data, tmp_path):
