@@ -50,7 +50,9 @@ def test_a_missing_key_is_refused_by_name(raw):
 
 def test_an_unknown_data_set_lists_the_known_ones(raw):
     raw["datasets"] = ["kvasir"]
-    with pytest.raises(ConfigError, match="'kvasir'; sources declares busi, synthetic"):
+    with pytest.raises(
+        ConfigError, match="'kvasir'; sources declares busi, .*synthetic"
+    ):
         parse_params(raw)
     del raw["datasets"]
     with pytest.raises(ConfigError, match="datasets: missing key"):

@@ -154,7 +154,10 @@ def test_bad_input_ends_with_one_message(workspace, capsys, harm, message):
 
 def test_an_unknown_data_set_names_the_known(workspace, capsys):
     assert prepare("isic") == 2
-    assert "declares busi, synthetic" in capsys.readouterr().err
+    assert (
+        "declares busi, cvc, glas, isic2017, isic2018, synthetic"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_empty_folder_says_what_busi_needs(workspace, capsys):
