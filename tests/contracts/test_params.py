@@ -51,7 +51,7 @@ def test_a_missing_key_is_refused_by_name(raw):
 def test_an_unknown_data_set_lists_the_known_ones(raw):
     raw["datasets"] = ["kvasir"]
     with pytest.raises(
-        ConfigError, match="'kvasir'; sources declares busi, .*synthetic"
+        ConfigError, match=r"'kvasir'; sources declares busi, .*synthetic"
     ):
         parse_params(raw)
     del raw["datasets"]
