@@ -5,6 +5,7 @@ and a 3x3 branch weigh each other, and the sum gates every pixel of the group.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -29,12 +30,27 @@ class EfficientMultiScaleAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
-        x = torch.unflatten(x, 1, (self.groups, -1)).flatten(0, 1)  # (B g, C/g, H, W)
-        local = self.conv3x3(x)
+        local = self._split(self._convolve(x))
+        x = self._split(x)  # (B g, C/g, H, W)
         pooled = self.gn(x * self._gate(x, height, width))
         score = self._weigh(pooled, local) + self._weigh(local, pooled)
         out = x * score.sigmoid()
         return torch.unflatten(out, 0, (batch, self.groups)).flatten(1, 2)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B groups, C / groups, H, W)."""
+        return torch.unflatten(x, 1, (self.groups, -1)).flatten(0, 1)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        """conv3x3 on each group, the groups side by side.
+
+        With the groups in the batch it has 2 channels in the first stage: 4 times
+        the time on a CPU.
+        """
+        weight, bias = self.conv3x3.weight, self.conv3x3.bias
+        assert bias is not None
+        weight, bias = weight.repeat(self.groups, 1, 1, 1), bias.repeat(self.groups)
+        return F.conv2d(x, weight, bias, padding=1, groups=self.groups)
 
     def _gate(self, x: Tensor, height: int, width: int) -> Tensor:
         """Row gate times column gate, (B g, C/g, H, W)."""

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("scan.cpp", "vector.h"))
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("scan.cpp", "segment.h", "vector.h")
+)
 COMPILERS = ("c++", "g++", "clang++")
 # Without contraction and unsafe math a build gives the same bits with any compiler.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-w", "-fPIC", "-shared", "-pthread")

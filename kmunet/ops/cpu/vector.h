@@ -1,4 +1,5 @@
 // Vectors of floats for one instruction set, with the few functions that the scan needs.
+#pragma once
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
