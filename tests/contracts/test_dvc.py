@@ -1,6 +1,9 @@
 """dvc.yaml: every stage names the code that it runs, so that no cache hit is stale."""
 
 import ast
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +64,20 @@ def test_the_code_that_a_stage_runs_is_among_its_deps(stage):
 def test_every_code_dep_exists(stage):
     deps = [dep for dep in STAGES[stage]["deps"] if "$" not in dep]
     assert all((ROOT / dep).exists() for dep in deps if not dep.startswith("data/"))
+
+
+def test_the_lock_is_of_this_code():
+    """A stale lock would make the first `make demo` of a clone leave git unclean."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    changes = [
+        (name, kind)
+        for stage in json.loads(done.stdout).values()
+        for item in stage
+        if isinstance(item, dict)
+        for name, kind in item.get("changed deps", {}).items()
+        if name.startswith(("kmunet", "pipelines", "params.yaml"))
+    ]
+    assert changes == [], "run `make demo` and commit dvc.lock with the change"
