@@ -31,8 +31,8 @@ run: install ## the main job on your data: make run DATASET=busi RAW=/path/Datas
 repro: install ## dvc repro: bring every data set of params.yaml up to date
 	$(BIN)/python -m dvc repro
 
-up: install ## start the Prefect server, an MLflow server and a worker on this machine
-	$(BIN)/python -m infra.local up
+up: install ## start a Prefect and an MLflow server and a worker here [PREFECT_PORT=4200 MLFLOW_PORT=5000]
+	$(BIN)/python -m infra.local up $(if $(PREFECT_PORT),--prefect-port $(PREFECT_PORT)) $(if $(MLFLOW_PORT),--mlflow-port $(MLFLOW_PORT))
 
 down: ## stop what `make up` started
 	$(BIN)/python -m infra.local down

@@ -4,6 +4,7 @@ Without a server, see embedded.py; with PREFECT_API_URL, on the server that it n
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from kmunet.errors import KMUNetError
 
 def main(flow: Callable[..., Any], argv: Sequence[str] | None = None) -> int:
     """Run the flow in this process; return 0, or 2 with one message."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         request = _request(_parser().parse_args(argv))
         make_plan(**request)  # bad input ends here, before a server starts
@@ -26,6 +28,11 @@ def main(flow: Callable[..., Any], argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    """End as Ctrl-C does: Prefect's temporary server must not stay behind."""
+    raise KeyboardInterrupt
 
 
 def _run(flow: Callable[..., Any], request: dict[str, Any]) -> int:

@@ -6,13 +6,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from kmunet.config import Params, parse_params
+from kmunet.config import Params, parse_params, read_yaml
 from kmunet.errors import ConfigError
 
 Scalar = bool | int | float | str | None
@@ -35,7 +34,7 @@ Representer.add_representer(float, Representer.represent_float)
 
 def overridden(path: Path, overrides: Mapping[str, Value]) -> Params:
     """Return params.yaml with the overrides, checked. Raises ConfigError."""
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw = read_yaml(path)
     for key, value in overrides.items():
         assign(raw, key, value)
     origin = "params.yaml with the overrides" if overrides else path.name

@@ -199,6 +199,11 @@ def parse_params(raw: Any, origin: str = "params.yaml") -> Params:
 
 def load_params(path: Path) -> Params:
     """Read params.yaml. Raises ConfigError naming the file or the key."""
+    return parse_params(read_yaml(path), str(path.name))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping, unchecked. Raises ConfigError naming the file and the line."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -207,7 +212,9 @@ def load_params(path: Path) -> Params:
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    return parse_params(raw, str(path.name))
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: holds no keys; `git checkout {path.name}` restores")
+    return raw
 
 
 def _explain(error: ValidationError, origin: str) -> str:
@@ -218,7 +225,7 @@ def _explain(error: ValidationError, origin: str) -> str:
         if item["type"] == "extra_forbidden":
             text = "unknown key; remove it or correct its spelling"
         elif item["type"] == "missing":
-            text = "missing key; add it (README lists the defaults)"
+            text = "missing key; add it (`git show HEAD:params.yaml` has one)"
         elif "input" in item and not isinstance(item["input"], dict):
             text = f"{text}, got {item['input']!r}"
         lines.append(f"{origin}: {key}: {text}" if key else f"{origin}: {text}")

@@ -72,6 +72,8 @@ class TrainingProgress:
     def _left(self, progress: Progress) -> str:
         done = progress.step - (self.first_step or 0)
         spent = time.monotonic() - self.start
+        if spent < 1:
+            return "unknown yet"
         seconds = int(spent / max(done, 1) * (progress.steps - progress.step))
         return f"{seconds // 60}:{seconds % 60:02d}"
 

@@ -26,12 +26,12 @@ def run(params: Params, paths: Paths) -> None:
     """Register models/<dataset> as `<prefix>-<dataset>` and write registered/."""
     packed = open_packed(paths.prepared)
     registry = Registry(paths.root, registered_name(params, paths.dataset))
-    identity = _identity(paths)
+    identity = _identity(params, paths)
     version = registry.find("identity", identity)
     if version is None:
         version = registry.add(_record(params, paths, packed, identity), paths.model)
-        registry.set_alias(CHALLENGER, version.version)
         print(f"{registry.name}: version {version.version}, alias {CHALLENGER}")
+    registry.set_alias(CHALLENGER, version.version)
     if "gate" in version.tags:
         print(f"{registry.name}: version {version.version} is registered already")
     else:
@@ -89,14 +89,9 @@ def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> R
             {key: float(value) for key, value in row.items()}
             for row in csv.DictReader(file)
         ]
-    sections = params.model_dump(mode="json", by_alias=True)
-    used = {
-        k: sections[k] for k in ("prepare", "augment", "model", "train", "evaluate")
-    }
-    used["source"] = sections["sources"][paths.dataset]
     lock = paths.root / "dvc.lock"
     return Record(
-        params=flatten(used),
+        params=flatten(_used(params, paths.dataset)),
         metrics=numbers(metrics, "test"),
         history=history,
         tags={
@@ -132,11 +127,23 @@ def numbers(metrics: dict[str, Any], prefix: str) -> dict[str, float]:
     }
 
 
-def _identity(paths: Paths) -> str:
-    """What the version is made of; not when, where or by whom it was registered."""
-    parts = [paths.model / "model.safetensors", paths.model / "model.json"]
-    text = "".join(_sha256(part) for part in [*parts, paths.metrics])
-    return hashlib.sha256(text.encode()).hexdigest()
+def _used(params: Params, dataset: str) -> dict[str, Any]:
+    """Return the parameters that made the model."""
+    sections = params.model_dump(mode="json", by_alias=True)
+    names = ("prepare", "augment", "model", "train", "evaluate")
+    used = {name: sections[name] for name in names}
+    return {**used, "source": sections["sources"][dataset]}
+
+
+def _identity(params: Params, paths: Paths) -> str:
+    """What the version is made of; not when, where or by whom it was registered.
+
+    The parameters count: two trainings may end in the same best weights.
+    """
+    parts = [paths.model / name for name in ("model.safetensors", "model.json")]
+    digests = [_sha256(part) for part in [*parts, paths.metrics]]
+    used = json.dumps(_used(params, paths.dataset), sort_keys=True)
+    return hashlib.sha256("".join([*digests, used]).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

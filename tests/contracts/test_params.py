@@ -62,6 +62,9 @@ def test_an_unknown_data_set_lists_the_known_ones(raw):
 def test_no_file_and_no_yaml(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("")
+    with pytest.raises(ConfigError, match="holds no keys"):
+        load_params(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_text("train: [")
     with pytest.raises(ConfigError, match="not valid YAML"):
         load_params(tmp_path / "params.yaml")

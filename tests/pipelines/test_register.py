@@ -121,6 +121,17 @@ def test_registering_again_makes_no_second_version(history, params, paths):
     assert paths.registration.read_bytes() == before
 
 
+def test_other_parameters_are_another_version(history, params, paths):
+    """Even where they end in the same weights: each training has its own record."""
+    train = params.train.model_copy(update={"epochs": 99})
+    register.run(params.model_copy(update={"train": train}), paths)
+    assert int(history.alias("challenger").version) == 4
+    run = history.client.get_run(history.get("4").run_id)
+    assert run.data.params["train.epochs"] == "99"
+    register.run(params, paths)
+    assert int(history.alias("challenger").version) == 3
+
+
 CONSUMER = """
 import mlflow, numpy as np, sys
 from PIL import Image
