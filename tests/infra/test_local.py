@@ -123,7 +123,7 @@ def test_a_run_can_be_read_back(client, stack):
     names = {f"{s}@synthetic" for s in ("prepare", "train", "evaluate", "register")}
     assert {task.name for task in tasks} == {*names, "synthesize"}
     assert {task.state.name for task in tasks} == {"Completed"}
-    assert "epoch 2" in logs(client, run)
+    assert until(lambda: "epoch 2" in logs(client, run))  # sent in batches
     keys = {a.key for a in client.read_artifacts() if a.flow_run_id == run}
     assert keys == {"kmunet-results", "kmunet-report"}
     name = client.read_flow_run(run).name
