@@ -19,7 +19,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(BIN)/.installed-dev: $(BIN)/.installed
-	$(CONSTRAINED) $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(CONSTRAINED) $(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
 	@touch $@
 
 demo: install ## the main job on the embedded synthetic lesions: data, training, report, registry

@@ -1,8 +1,15 @@
-"""The `kmunet` command: arguments to subcommands, errors to one line and a code."""
+"""The `kmunet` command: arguments to subcommands, errors to one line and a code.
+
+Commands that need more than the library (MLflow, peers to measure) live above it and
+join by the entry point group `kmunet.commands`: a module with `add_arguments` and `run`
+that imports what is heavy in `run` only.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
+from typing import Any
 
 import kmunet
 from kmunet.commands import data_check
@@ -26,15 +33,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kmunet", description=kmunet.__doc__)
     parser.add_argument("--version", action="version", version=kmunet.__version__)
-    areas = parser.add_subparsers(required=True, metavar="AREA")
+    areas = parser.add_subparsers(required=True, metavar="COMMAND")
     data = areas.add_parser("data", help="look at data sets")
     actions = data.add_subparsers(required=True, metavar="ACTION")
-    check = actions.add_parser(
-        "check", help="read every pair and report", description=data_check.__doc__
-    )
-    data_check.add_arguments(check)
-    check.set_defaults(run=data_check.run)
+    _add(actions, "check", data_check)
+    for entry in sorted(entry_points(group="kmunet.commands"), key=lambda e: e.name):
+        _add(areas, entry.name, entry.load())
     return parser
+
+
+def _add(parsers: Any, name: str, module: Any) -> None:
+    about = (module.__doc__ or "").strip()
+    first = about.splitlines()[0].split(": ", 1)[-1]
+    parser = parsers.add_parser(name, help=first, description=about)
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
 
 
 if __name__ == "__main__":
