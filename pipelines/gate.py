@@ -1,5 +1,6 @@
 """The gate: does a challenger beat the champion on the same test images?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +23,12 @@ def decide(
     champion: NDArray[np.float64] | None,
     gate: GateParams,
     evaluate: EvaluateParams,
+    groups: Sequence[str | None] | None = None,
 ) -> Decision:
-    """Compare the metric of the same images (N,), paired. None: no champion yet."""
+    """Compare the metric of the same images (N,), paired. None: no champion yet.
+
+    The bound is over `groups` (N): images of one patient are one piece of evidence.
+    """
     if champion is None:
         return Decision(
             True, f"first model: mean {gate.metric} {challenger.mean():.4f}"
@@ -42,6 +47,7 @@ def decide(
         samples=evaluate.bootstrap,
         confidence=gate.confidence,
         seed=evaluate.seed,
+        groups=groups,
     )
     return Decision(
         low > gate.min_gain,

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from kmunet.evaluation import overlap
-from kmunet.evaluation.bootstrap import bootstrap_interval
+from kmunet.evaluation.bootstrap import bootstrap_interval, group_members
 from kmunet.evaluation.overlap import Mask
 from kmunet.evaluation.surface import hd95
 
-Row = Mapping[str, Any]  # what score_image gives, with an id and a category
+# What score_image gives, with an id, a category and the group it belongs to.
+Row = Mapping[str, Any]
 
 
 def score_image(pred: Mask, truth: Mask) -> dict[str, Any]:
@@ -39,13 +40,16 @@ def summarize(
 ) -> dict[str, Any]:
     """Metrics of a test set: means over images, intervals of IoU and Dice, counts.
 
+    Intervals are over groups (patients, sequences); `groups` is how many there are.
     `hd95.mean` is over the images where it is defined (None if there are none), and
     `hd95.undefined` counts the rest. Raises ValueError for an empty table.
     """
     if not table:
         raise ValueError("there are no images to summarize")
+    groups = [row.get("group") for row in table]
     summary: dict[str, Any] = {
         "images": len(table),
+        "groups": len(group_members(groups)),
         "hd95": _distance(table),
         "misses": _count(table, "miss"),
         "false_alarms": _count(table, "false_alarm"),
@@ -53,7 +57,9 @@ def summarize(
     }
     for name in ("iou", "dice"):
         values = [row[name] for row in table]
-        low, high = bootstrap_interval(values, np.mean, samples, confidence, seed)
+        low, high = bootstrap_interval(
+            values, np.mean, samples, confidence, seed, groups
+        )
         summary[name] = {"mean": float(np.mean(values)), "low": low, "high": high}
     for name in ("precision", "recall", "specificity"):
         summary[name] = _mean(table, name)

@@ -48,3 +48,41 @@ def test_one_image_has_no_spread():
 def test_refuses_values_that_cannot_be_drawn(values):
     with pytest.raises(ValueError, match="finite values"):
         bootstrap_interval(values, np.mean, 100, 0.95, seed=0)
+
+
+def test_groups_of_one_are_images():
+    plain = bootstrap_interval(VALUES, np.mean, 500, 0.95, seed=7)
+    for groups in ([None] * 80, [f"patient {n}" for n in range(80)]):
+        assert bootstrap_interval(VALUES, np.mean, 500, 0.95, 7, groups) == plain
+
+
+def test_copies_of_an_image_are_no_new_evidence():
+    """Each value ten times: over images the interval shrinks, over groups not."""
+    copied = np.repeat(VALUES, 10)
+    groups = np.repeat(np.arange(80), 10).tolist()
+    low, high = bootstrap_interval(VALUES, np.mean, 8000, 0.95, seed=0)
+    wide = bootstrap_interval(copied, np.mean, 8000, 0.95, 0, groups)
+    narrow = bootstrap_interval(copied, np.mean, 8000, 0.95, 0)
+    assert wide == pytest.approx((low, high), abs=2e-3)
+    assert (narrow[1] - narrow[0]) * 3 < high - low
+
+
+def test_uneven_groups_cover_the_truth_as_often_as_promised():
+    """Patients of 1 to 9 images with a common offset; 0.9 must hold about 0.9."""
+    rng = np.random.default_rng(5)
+    covered = narrow = 0
+    for seed in range(200):
+        sizes = rng.integers(1, 10, size=60)
+        groups = np.repeat(np.arange(60), sizes)
+        values = rng.normal(size=60)[groups] + 0.3 * rng.normal(size=len(groups))
+        low, high = bootstrap_interval(values, np.mean, 300, 0.9, seed, groups.tolist())
+        covered += low < 0 < high
+        low, high = bootstrap_interval(values, np.mean, 300, 0.9, seed)
+        narrow += low < 0 < high
+    assert 0.82 < covered / 200 < 0.97
+    assert narrow / 200 < 0.75
+
+
+def test_a_label_a_value():
+    with pytest.raises(ValueError, match="2 groups for 80 values"):
+        bootstrap_interval(VALUES, np.mean, 100, 0.95, 0, ["a", "b"])
