@@ -10,6 +10,9 @@ from rich.table import Table
 from flows.results import Result
 from pipelines.paths import state_dir
 
+_ARCHIVES = {"busi": "Dataset_BUSI.zip", "cvc": "CVC-ClinicDB.zip"}
+_IMAGES = {"busi": "ultrasound", "cvc": "colonoscopy"}
+
 
 def show(results: Sequence[Result]) -> None:
     """Print the table of results, the reports' places and what can be done next."""
@@ -29,11 +32,12 @@ def show(results: Sequence[Result]) -> None:
 def next_commands(result: Result) -> list[tuple[str, str]]:
     """Return commands to go on with, each with what it does."""
     store = shown(state_dir(Path.cwd()) / "mlflow.db")
+    other = "cvc" if result.dataset == "busi" else "busi"
     return [
         (f"xdg-open {shown(result.report / 'report.html')}", "look at the report"),
         (
-            "make run DATASET=busi RAW=/path/to/Dataset_BUSI.zip",
-            "the same with real ultrasound images",
+            f"make run DATASET={other} RAW=/path/to/{_ARCHIVES[other]}",
+            f"the same with real {_IMAGES[other]} images",
         ),
         (
             "MLFLOW_DISABLE_TELEMETRY=true .venv/bin/mlflow ui "

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from kmunet.errors import ConfigError
+from kmunet.widths import check_widths
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -97,6 +98,16 @@ class ModelParams(Section):
     kan: bool
     ss2d: bool
     attention: bool
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> "ModelParams":
+        # Here already: training, which builds the model, comes after long work.
+        if self.name in ("km_unet", "u_kan"):
+            try:
+                check_widths(self.widths)
+            except ConfigError as error:
+                raise ValueError(str(error).removeprefix("model.")) from None
+        return self
 
 
 class TrainParams(Section):

@@ -5,8 +5,8 @@ MONAI is imported when one of them is built, not before.
 
 from torch import Tensor, nn
 
-from kmunet.models.widths import check_channels
 from kmunet.nn import pad_to_multiple
+from kmunet.widths import check_channels
 
 CHANNELS = (32, 64, 128, 256, 512)
 STRIDES = (2, 2, 2, 2)

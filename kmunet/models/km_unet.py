@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from kmunet.models.widths import check_channels, check_widths
 from kmunet.nn import (
     SS2D,
     DecoderStage,
@@ -18,6 +17,7 @@ from kmunet.nn import (
     PatchEmbed,
     pad_to_multiple,
 )
+from kmunet.widths import check_channels, check_widths
 
 MULTIPLE = 32  # five halvings
 

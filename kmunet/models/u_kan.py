@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from kmunet.models.km_unet import MULTIPLE, tokens
-from kmunet.models.widths import check_channels, check_widths
 from kmunet.nn import DecoderStage, EncoderStage, KANBlock, PatchEmbed, pad_to_multiple
+from kmunet.widths import check_channels, check_widths
 
 
 class UKAN(nn.Module):

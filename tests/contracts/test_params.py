@@ -32,6 +32,7 @@ def test_the_committed_file_is_valid():
         ("prepare", "seed", -4, r"prepare\.seed"),
         ("prepare", "fold", 1, "fold 1 must be below folds 1"),
         ("prepare", "protocol", "random", r"prepare\.protocol: .*'clean' or 'paper'"),
+        ("model", "widths", [100, 160, 256], "model: widths: .*multiple of 8, got 100"),
         ("model", "name", "resnet", r"model\.name: .*'km_unet'"),
         ("evaluate", "threshold", 1.5, r"evaluate\.threshold: .*less than 1"),
     ],
