@@ -121,14 +121,30 @@ class TrainParams(Section):
     kan_lr: Annotated[float, Field(gt=0.0, le=10.0)]
     min_lr: Annotated[float, Field(ge=0.0, le=10.0)]
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)]
-    loss: Literal["bce_dice"]
+    warmup: Annotated[int, Field(ge=0)]  # epochs of linear rise
+    clip: Annotated[float, Field(gt=0.0)] | None  # largest norm of the gradient
+    accumulate: Positive  # parts a batch goes through the model in
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]  # of the weight average; 0: none
+    loss: Literal["bce_dice", "dice_ce", "tversky", "lovasz", "boundary"]
     threshold: Annotated[float, Field(gt=0.0, lt=1.0)]
     scan_backend: Literal["auto", "naive", "chunked", "cpu"]
     device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["float32", "bfloat16", "float16"]
+    compile: bool  # torch.compile the model
     workers: Positive  # Ray Train workers, one process each
     threads: Positive  # CPU threads of a worker: sums depend on their number
     loader_workers: Annotated[int, Field(ge=0, le=64)]
     max_failures: Annotated[int, Field(ge=0, le=100)]
+    patience: Positive | None  # epochs without a better validation IoU
+    max_steps: Positive | None
+    max_minutes: Annotated[float, Field(gt=0.0)] | None  # the result depends on speed
+    checkpoint_steps: Positive | None  # besides the end of each epoch
+
+    @model_validator(mode="after")
+    def _leave_epochs_after_the_rise(self) -> "TrainParams":
+        if self.warmup >= self.epochs:
+            raise ValueError(f"warmup {self.warmup} must be below epochs {self.epochs}")
+        return self
 
     @model_validator(mode="after")
     def _share_the_batch(self) -> "TrainParams":
@@ -136,6 +152,11 @@ class TrainParams(Section):
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of "
                 f"workers {self.workers}: it is the global batch"
+            )
+        if (self.batch_size // self.workers) % self.accumulate:
+            raise ValueError(
+                f"accumulate {self.accumulate} must divide a worker's share of the "
+                f"batch, {self.batch_size // self.workers}"
             )
         return self
 

@@ -10,6 +10,7 @@ KMUNetError
 │   └── UnreadableError  a file that cannot be decoded
 ├── CheckpointError    weights or training state that do not fit
 ├── TrainingError      a loss that is not finite, no space for a checkpoint
+│   └── TrainingStoppedError   saved and ended, as it was told
 └── ServiceError       a server, port or registry
 Each message names the key or file and says what to do.
 """
@@ -53,6 +54,10 @@ class CheckpointError(KMUNetError):
 
 class TrainingError(KMUNetError):
     """Training cannot go on."""
+
+
+class TrainingStoppedError(TrainingError):
+    """Training was told to stop, and has saved all that it needs to go on."""
 
 
 class ServiceError(KMUNetError):

@@ -41,22 +41,35 @@ class RayReporter:
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
         self._board = board
+        self._told = threading.Event()
+        threading.Thread(target=self._listen, name="listen", daemon=True).start()
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
         saved = checkpoint and ray.train.Checkpoint.from_directory(str(checkpoint))
         ray.train.report(metrics, checkpoint=saved)
 
-    @contextmanager
-    def latest_checkpoint(self) -> Iterator[Path | None]:
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
-            yield None
+    def checkpoints(self) -> Iterator[AbstractContextManager[Path]]:
+        newest = ray.train.get_checkpoint()
+        if newest is None:
             return
-        with checkpoint.as_directory() as folder:
-            yield Path(folder)
+        yield _as_path(newest.as_directory())
+        for reported in reversed(ray.train.get_all_reported_checkpoints()):
+            if reported.checkpoint != newest:
+                yield _as_path(reported.checkpoint.as_directory())
 
     def progress(self, progress: Progress) -> None:
         self._board.post.remote(asdict(progress))
+
+    def should_stop(self) -> bool:
+        return self._told.is_set()
+
+    def _listen(self) -> None:
+        while not self._told.wait(1.0):
+            try:
+                if ray.get(self._board.is_stopping.remote()):
+                    self._told.set()
+            except ray.exceptions.RayError:
+                return
 
 
 def run_on_ray(
@@ -173,11 +186,18 @@ def _check_resources(cluster: Cluster) -> None:
 
 @ray.remote(num_cpus=0)
 class _Board:
-    """Where rank 0 posts its progress and a worker its error; the driver reads."""
+    """Where rank 0 posts its progress, a worker its error and the driver its wish."""
 
     def __init__(self) -> None:
         self.latest: dict[str, Any] | None = None
         self.error: str | None = None
+        self.stopping = False
+
+    def stop(self) -> None:
+        self.stopping = True
+
+    def is_stopping(self) -> bool:
+        return self.stopping
 
     def post(self, progress: dict[str, Any]) -> None:
         self.latest = progress

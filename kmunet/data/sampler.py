@@ -47,20 +47,21 @@ class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.epoch = 0
+        self.first = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Epochs differ in order and in augmentation."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, first: int = 0) -> None:
+        """Epochs differ in order and in augmentation; go on at batch `first`."""
+        self.epoch, self.first = epoch, first
 
     def __len__(self) -> int:
         whole, rest = divmod(self.length, self.batch_size)
-        return whole + bool(rest and not self.drop_last)
+        return whole + bool(rest and not self.drop_last) - self.first
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.arange(self.length)
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        for number in range(len(self)):
+        for number in range(self.first, self.first + len(self)):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
             first = self.rank * len(batch) // self.world_size
             last = (self.rank + 1) * len(batch) // self.world_size

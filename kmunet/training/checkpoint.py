@@ -1,13 +1,16 @@
 """A training state as a folder: safetensors for tensors, JSON for the rest.
 
-weights.safetensors    the model after `epoch`
+weights.safetensors    the model
+average.safetensors    its weight average, if there is one
 best.safetensors       the model of the best epoch so far
 optimizer.safetensors  moments, by parameter place
-state.json             epoch, best-so-far, history
+state.json             how far, best-so-far, history; sha256 of the other files
 Nothing in it is code: loading never runs anything.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,56 +19,89 @@ import torch
 from torch import Tensor, nn, optim
 
 from kmunet.errors import CheckpointError
+from kmunet.training.averaging import WeightAverage
+from kmunet.training.precision import Precision
 
 
 @dataclass
 class TrainingState:
-    """What a run must remember between epochs."""
+    """What a run must remember between steps, tensors aside."""
 
     epoch: int = 0  # epochs done
+    batch: int = 0  # batches done of the next one
+    step: int = 0  # steps done in all
     best_epoch: int = 0
     best_iou: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
+    sums: list[list[float]] = field(default_factory=list)  # of each rank's batches
+    averaged: int = 0  # steps in the weight average
+    scaler: dict[str, Any] = field(default_factory=dict)
+    seconds: float = field(default=0.0, compare=False)
+    spent: bool = False  # the budget of time is
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is trained and has tensors to be kept."""
+
+    model: nn.Module
+    optimizer: optim.Optimizer
+    average: WeightAverage | None
+    precision: Precision
 
 
 def save_checkpoint(
-    folder: Path,
-    model: nn.Module,
-    best: dict[str, Tensor],
-    optimizer: optim.Optimizer,
-    state: TrainingState,
+    folder: Path, parts: Parts, best: Mapping[str, Tensor], state: TrainingState
 ) -> None:
-    """Write all four files into an existing, empty folder."""
+    """Write all files into an existing, empty folder; state.json last."""
     from safetensors.torch import save_file  # not on every GPU machine
 
-    save_file(weights_of(model), folder / "weights.safetensors")
-    save_file(best, folder / "best.safetensors")
-    save_file(_flatten(optimizer), folder / "optimizer.safetensors")
-    text = json.dumps(asdict(state), indent=1, sort_keys=True)
+    tensors = {
+        "weights": weights_of(parts.model),
+        "optimizer": _flatten(parts.optimizer),
+    }
+    if best:
+        tensors["best"] = dict(best)
+    if parts.average is not None:
+        mean = parts.average.mean.items()
+        tensors["average"] = {name: value.cpu().contiguous() for name, value in mean}
+        state.averaged = parts.average.steps
+    state.scaler = parts.precision.state()
+    digests = {}
+    for name, content in sorted(tensors.items()):
+        save_file(content, folder / f"{name}.safetensors")
+        digests[name] = _digest(folder / f"{name}.safetensors")
+    whole = asdict(state) | {"sha256": digests}
+    text = json.dumps(whole, indent=1, sort_keys=True)
     (folder / "state.json").write_text(text, encoding="utf-8")
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: optim.Optimizer
+    folder: Path, parts: Parts
 ) -> tuple[TrainingState, dict[str, Tensor]]:
-    """Restore model and optimizer in place; return the state and the best weights.
+    """Restore the parts in place; return the state and the best weights.
 
-    Raises CheckpointError where files are missing or do not fit the model.
+    Raises CheckpointError where files are missing, damaged or of another model;
+    nothing is changed then, unless the model is another.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        model.load_state_dict(load_file(folder / "weights.safetensors"))
-        best = load_file(folder / "best.safetensors")
-        _unflatten(optimizer, load_file(folder / "optimizer.safetensors"))
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        state, tensors = _read(folder)
+        parts.model.load_state_dict(tensors["weights"])
+        _unflatten(parts.optimizer, tensors["optimizer"])
+        if parts.average is not None:
+            parts.average.load(tensors["average"], state.averaged)
+        if state.scaler:
+            parts.precision.load(state.scaler)
+    except (
+        OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError
+    ) as error:  # fmt: skip
         raise CheckpointError(
             f"{folder}: not a checkpoint of this run ({error}); "
             "delete it to start from the beginning"
         ) from error
-    return TrainingState(**state), best
+    return state, tensors.get("best", {})
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -74,6 +110,25 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in model.state_dict().items()
     }
+
+
+def _read(folder: Path) -> tuple[TrainingState, dict[str, dict[str, Tensor]]]:
+    """All files, each against its checksum."""
+    from safetensors.torch import load
+
+    whole = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    tensors = {}
+    for name, expected in whole.pop("sha256").items():
+        data = (folder / f"{name}.safetensors").read_bytes()
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise ValueError(f"{name}.safetensors is not what was written")
+        tensors[name] = load(data)
+    return TrainingState(**whole), tensors
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flatten(optimizer: optim.Optimizer) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The same seed gives the same bits on the same kind of machine."""
 
 import ctypes
+import hashlib
 import os
 import random
 
@@ -24,6 +25,12 @@ def make_deterministic(seed: int, threads: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Only debugging needs every new tensor filled; it costs a pass over memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Make torch's random numbers a function of the step: no state to be kept."""
+    digest = hashlib.sha256(f"{seed}:{step}:{rank}".encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:7], "little"))
 
 
 def keep_freed_memory() -> None:

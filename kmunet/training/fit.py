@@ -1,51 +1,46 @@
-"""The training loop: load, step, validate, checkpoint; one epoch at a time."""
+"""The training loop: load, step, validate, checkpoint."""
 
+import logging
 import tempfile
-import time
-from collections.abc import Sized
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
-from kmunet.data.sampler import GlobalBatchSampler
 from kmunet.device import choose_device
-from kmunet.errors import TrainingError
+from kmunet.errors import CheckpointError, TrainingError, TrainingStoppedError
 from kmunet.ops import use_backend
+from kmunet.training.averaging import WeightAverage
+from kmunet.training.batches import Batch, Batches, TrainingData
 from kmunet.training.checkpoint import (
+    Parts,
     TrainingState,
     load_checkpoint,
     save_checkpoint,
     weights_of,
 )
-from kmunet.training.determinism import keep_freed_memory, make_deterministic
+from kmunet.training.determinism import (
+    keep_freed_memory,
+    make_deterministic,
+    seed_step,
+)
 from kmunet.training.losses import LOSSES
+from kmunet.training.meter import Meter
 from kmunet.training.optimizer import build_optimizer, set_learning_rate
 from kmunet.training.overlap import RunningOverlap
-from kmunet.training.reporter import Progress, Reporter
+from kmunet.training.precision import Precision
+from kmunet.training.ranks import any_rank, gather, share_gradients, without_sharing
+from kmunet.training.reporter import Reporter
+from kmunet.training.stopping import Stopping
+from kmunet.training.sync_batch_norm import synchronise_batch_norm
 
 if TYPE_CHECKING:
     from kmunet.config import TrainParams
 
-
-class Samples(Sized, Protocol):
-    """A map from (epoch, position) to {"image": uint8 (3,S,S), "mask": uint8 (S,S)}."""
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]: ...
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What is learnt from, what is selected on, and the scaling of inputs in 0-1."""
-
-    train: Samples
-    validation: Samples
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+logger = logging.getLogger("kmunet.training")
 
 
 def fit(
@@ -53,8 +48,10 @@ def fit(
 ) -> TrainingState:
     """Train `model` in place, from the reporter's latest checkpoint if there is one.
 
-    Every rank calls this. `params.batch_size` is global. Raises TrainingError where
-    the loss stops being finite or the data do not fill one batch.
+    Every rank calls this. `params.batch_size` is global: any number of ranks sees the
+    same batches, normalised by the same statistics. Raises TrainingError where the
+    loss stops being finite or the data do not fill one batch, TrainingStoppedError
+    once a checkpoint is saved after the reporter was told to stop.
     """
     make_deterministic(params.seed, params.threads)
     keep_freed_memory()
@@ -70,141 +67,172 @@ class _Run:
         params: "TrainParams",
         reporter: Reporter,
     ) -> None:
-        self.params, self.reporter, self.data = params, reporter, data
+        self.params, self.reporter = params, reporter
         self.device = choose_device(params.device)
         self.model = model.to(self.device)
-        self.optimizer = build_optimizer(self.model, params)
+        if reporter.world_size > 1:
+            synchronise_batch_norm(self.model)
+        average = params.ema_decay and WeightAverage(self.model, params.ema_decay)
+        self.parts = Parts(
+            self.model,
+            build_optimizer(self.model, params),
+            average or None,
+            Precision(params.precision, self.device),
+        )
         self.loss = LOSSES[params.loss]
-        self.state = TrainingState()
+        self.batches = Batches(data, params, reporter, self.device)
+        self.epoch_steps = len(data.train) // params.batch_size
         self.best: dict[str, Tensor] = {}
-        self.batches = len(data.train) // params.batch_size
-        if self.batches == 0:
+        if self.epoch_steps == 0:
             raise TrainingError(
                 f"train.batch_size {params.batch_size} is more than the "
                 f"{len(data.train)} training images: lower it or add images"
             )
 
     def train(self) -> TrainingState:
-        with self.reporter.latest_checkpoint() as folder:
-            if folder is not None:
-                self.state, self.best = load_checkpoint(
-                    folder, self.model, self.optimizer
-                )
-        wrapped = self.model
-        if self.reporter.world_size > 1:
-            wrapped = DistributedDataParallel(self.model)
-        for epoch in range(self.state.epoch, self.params.epochs):
-            self._epoch(wrapped, epoch)
+        self.state = self._resumed()
+        self.stopping = Stopping(self.params, self.state)
+        shared = share_gradients(self.model, self.reporter.world_size)
+        self.forward = torch.compile(shared) if self.params.compile else shared
+        self.shared = shared
+        while (reason := self.stopping.reason(self.state)) is None:
+            self._epoch()
+        logger.info("training ended: %s", reason)
         return self.state
 
-    def _epoch(self, wrapped: nn.Module, epoch: int) -> None:
-        set_learning_rate(self.optimizer, epoch, self.params.epochs, self.params.min_lr)
-        train = self._learn(wrapped, epoch)
-        validation = self._validate()
+    def _resumed(self) -> TrainingState:
+        """From the newest checkpoint that is whole."""
+        fault: CheckpointError | None = None
+        for opened in self.reporter.checkpoints():
+            with opened as folder:
+                try:
+                    state, self.best = load_checkpoint(folder, self.parts)
+                except CheckpointError as error:
+                    logger.warning("%s; taking the one before", error)
+                    fault = error
+                    continue
+            return state
+        if fault is not None:
+            raise fault
+        return TrainingState()
+
+    def _epoch(self) -> None:
+        train = self._learn()
+        with self._selected_weights():
+            validation = self._validate()
+            epoch = self.state.epoch + 1
+            if validation["iou"] > self.state.best_iou:
+                self.state.best_iou, self.state.best_epoch = validation["iou"], epoch
+                self.best = weights_of(self.model)
         metrics = {
-            "epoch": epoch + 1.0,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "epoch": float(epoch),
+            "lr": self.parts.optimizer.param_groups[0]["lr"],
             "train_loss": train["loss"],
             "train_iou": train["iou"],
             "val_loss": validation["loss"],
             "val_iou": validation["iou"],
             "val_dice": validation["dice"],
         }
-        self.state.epoch = epoch + 1
+        self.state.epoch, self.state.batch, self.state.sums = epoch, 0, []
         self.state.history.append(metrics)
-        if validation["iou"] > self.state.best_iou:
-            self.state.best_iou, self.state.best_epoch = validation["iou"], epoch + 1
-            self.best = weights_of(self.model)
-        self._report(metrics)
+        self._save(metrics)
 
-    def _report(self, metrics: dict[str, float]) -> None:
-        if self.reporter.rank != 0:
-            self.reporter.report(metrics, None)
-            return
-        with tempfile.TemporaryDirectory(prefix="kmunet-checkpoint-") as folder:
-            save_checkpoint(
-                Path(folder), self.model, self.best, self.optimizer, self.state
-            )
-            self.reporter.report(metrics, Path(folder))
-
-    def _learn(self, wrapped: nn.Module, epoch: int) -> dict[str, float]:
-        wrapped.train()
-        overlap = RunningOverlap(self.device)
-        start = time.perf_counter()
-        for step, batch in enumerate(self._batches(epoch, train=True), 1):
-            image, mask = self._to_device(batch)
-            logits = wrapped(image)
-            loss = self.loss(logits, mask)
-            self._check_finite(loss, epoch, step)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            overlap.add(logits, mask, loss.detach(), self.params.threshold)
-            rate = step * self.params.batch_size / (time.perf_counter() - start)
-            self._progress(epoch, step, overlap, rate)
+    def _learn(self) -> dict[str, float]:
+        """What is left of the epoch, up to a budget; the metrics of all of it."""
+        self.model.train()
+        state, overlap = self.state, RunningOverlap(self.device)
+        overlap.restore(state.sums, self.reporter.rank, self.reporter.world_size)
+        meter = Meter(self.reporter, self.params, self.epoch_steps)
+        for image, mask in self.batches.train(state.epoch, state.batch):
+            stop = self._step(image, mask, overlap)
+            state.step, state.batch = state.step + 1, state.batch + 1
+            meter.show(state, overlap)
+            if stop:
+                self._save_within(overlap)
+                raise TrainingStoppedError(
+                    f"stopped in epoch {state.epoch + 1} after step {state.step}, and "
+                    "saved: the same command goes on from there"
+                )
+            if state.spent or self.stopping.out_of_steps(state):
+                break
+            every = self.params.checkpoint_steps
+            if every and state.step % every == 0 and state.batch < self.epoch_steps:
+                self._save_within(overlap)
         return overlap.compute()
+
+    def _step(self, image: Tensor, mask: Tensor, overlap: RunningOverlap) -> bool:
+        """One step of the optimizer; whether all ranks are to stop after it."""
+        state, params = self.state, self.params
+        done = (state.batch + 1) / self.epoch_steps
+        set_learning_rate(self.parts.optimizer, params, state.epoch, done)
+        seed_step(params.seed, state.step, self.reporter.rank)
+        self.parts.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        pieces = _pieces(image, mask, params.accumulate)
+        for place, (part, truth) in enumerate(pieces, 1):
+            last = place == len(pieces)
+            with nullcontext() if last else without_sharing(self.shared):
+                with self.parts.precision.autocast():
+                    logits = self.forward(part)
+                loss = self.loss(logits.float(), truth)
+                share = len(part) / len(image)
+                self.parts.precision.backward(loss * share)
+            total += loss.detach() * share
+            overlap.add(logits, truth, loss.detach(), params.threshold)
+        stop = self._agree(total)
+        self.parts.precision.step(self.parts.optimizer, self.model, params.clip)
+        if self.parts.average is not None:
+            self.parts.average.update()
+        return stop
+
+    def _agree(self, loss: Tensor) -> bool:
+        """Before any weight is changed: raise on all ranks, or stop on all, or none."""
+        wrong, stop, self.state.spent = any_rank(
+            ~torch.isfinite(loss),
+            self.reporter.should_stop(),
+            self.stopping.out_of_time(),
+            device=self.device,
+        )
+        if wrong:
+            raise TrainingError(
+                f"the loss is {loss.item()} in epoch {self.state.epoch + 1}, step "
+                f"{self.state.batch + 1}: lower train.lr or train.kan_lr, or set "
+                "train.clip"
+            )
+        return stop
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         self.model.eval()
         overlap = RunningOverlap(self.device)
-        for batch in self._batches(0, train=False):
-            if not len(batch["image"]):  # fewer images than ranks in the last batch
-                continue
-            image, mask = self._to_device(batch)
+        for image, mask in self.batches.validation():
             logits = self.model(image)
-            loss = self.loss(logits, mask)
-            overlap.add(logits, mask, loss, self.params.threshold)
+            overlap.add(logits, mask, self.loss(logits, mask), self.params.threshold)
         return overlap.compute()
 
-    def _batches(self, epoch: int, train: bool) -> DataLoader[dict[str, Tensor]]:
-        samples = self.data.train if train else self.data.validation
-        sampler = GlobalBatchSampler(
-            len(samples),
-            self.params.batch_size,
-            self.params.seed,
-            self.reporter.rank,
-            self.reporter.world_size,
-            shuffle=train,
-            drop_last=train,
-        )
-        sampler.set_epoch(epoch)
-        return DataLoader(
-            samples,  # type: ignore[arg-type]
-            batch_sampler=sampler,
-            num_workers=self.params.loader_workers,
-            collate_fn=getattr(samples, "collate", None),
-            pin_memory=self.device.type == "cuda",
-        )
+    @contextmanager
+    def _selected_weights(self) -> Iterator[None]:
+        """Validated, and kept if best: the average where there is one."""
+        average = self.parts.average
+        with average.applied() if average else nullcontext():
+            yield
 
-    def _to_device(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        image = batch["image"].to(self.device, non_blocking=True)
-        mask = batch["mask"].to(self.device, non_blocking=True)
-        mean = torch.tensor(self.data.mean, device=self.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.data.std, device=self.device).view(1, -1, 1, 1)
-        return (image.float() / 255 - mean) / std, mask.unsqueeze(1).float()
+    def _save_within(self, overlap: RunningOverlap) -> None:
+        self.state.sums = gather(overlap.sums, self.reporter.world_size)
+        self._save({"step": float(self.state.step)})
 
-    def _check_finite(self, loss: Tensor, epoch: int, step: int) -> None:
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss.item()} in epoch {epoch + 1}, step {step}: "
-                "lower train.lr or train.kan_lr"
-            )
-
-    def _progress(
-        self, epoch: int, step: int, overlap: RunningOverlap, rate: float
-    ) -> None:
+    def _save(self, metrics: dict[str, float]) -> None:
+        self.state.seconds = self.stopping.seconds()
         if self.reporter.rank != 0:
+            self.reporter.report(metrics, None)
             return
-        iou, _, loss, images = overlap.sums.tolist()
-        self.reporter.progress(
-            Progress(
-                epoch=epoch + 1,
-                epochs=self.params.epochs,
-                step=epoch * self.batches + step,
-                steps=self.params.epochs * self.batches,
-                loss=loss / images,
-                iou=iou / images,
-                images_per_second=rate,
-            )
-        )
+        with tempfile.TemporaryDirectory(prefix="kmunet-checkpoint-") as folder:
+            save_checkpoint(Path(folder), self.parts, self.best, self.state)
+            self.reporter.report(metrics, Path(folder))
+
+
+def _pieces(image: Tensor, mask: Tensor, count: int) -> list[Batch]:
+    """The parts of an accumulated step, as even as can be."""
+    parts = min(count, len(image))
+    images, masks = image.tensor_split(parts), mask.tensor_split(parts)
+    return list(zip(images, masks, strict=True))

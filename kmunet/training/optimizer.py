@@ -29,13 +29,23 @@ def build_optimizer(model: nn.Module, params: "TrainParams") -> optim.Optimizer:
 
 
 def set_learning_rate(
-    optimizer: optim.Optimizer, epoch: int, epochs: int, min_lr: float
+    optimizer: optim.Optimizer,
+    params: "TrainParams",
+    epoch: int,
+    share_done: float = 0.0,
 ) -> None:
     """Cosine from each group's base rate to `min_lr` (SGDR, eq. 5, no restart).
 
-    A closed form of `epoch` (from 0): resuming needs no scheduler state.
+    In the first `warmup` epochs the rate rises linearly with each step instead
+    (arXiv 1706.02677, section 2.2): `share_done` is the part of `epoch` (from 0) done
+    after this step. A closed form: resuming needs no scheduler state.
     """
-    share = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+    rise, fallen = 1.0, 0.0
+    if epoch < params.warmup:
+        rise = (epoch + share_done) / params.warmup
+    else:
+        fallen = (epoch - params.warmup) / (params.epochs - params.warmup)
+    cosine = 0.5 * (1 + math.cos(math.pi * fallen))
     for group in optimizer.param_groups:
-        floor = min(min_lr, group["base_lr"])
-        group["lr"] = floor + (group["base_lr"] - floor) * share
+        floor = min(params.min_lr, group["base_lr"])
+        group["lr"] = (floor + (group["base_lr"] - floor) * cosine) * rise

@@ -14,6 +14,13 @@ class RunningOverlap:
     def __init__(self, device: torch.device) -> None:
         self.sums = torch.zeros(4, dtype=torch.float64, device=device)
 
+    def restore(self, sums: list[list[float]], rank: int, world_size: int) -> None:
+        """Go on from every rank's sums; another number of ranks leaves all to one."""
+        if len(sums) == world_size:
+            self.sums += torch.tensor(sums[rank], dtype=torch.float64).to(self.sums)
+        elif rank == 0 and sums:
+            self.sums += torch.tensor(sums, dtype=torch.float64).sum(0).to(self.sums)
+
     @torch.no_grad()
     def add(
         self, logits: Tensor, target: Tensor, loss: Tensor, threshold: float

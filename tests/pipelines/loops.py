@@ -21,8 +21,10 @@ def _report(reporter, epoch, values):
 
 
 def _first(reporter):
-    with reporter.latest_checkpoint() as folder:
-        return 0 if folder is None else int((folder / "epoch").read_text().split()[0])
+    for opened in reporter.checkpoints():
+        with opened as folder:
+            return int((folder / "epoch").read_text().split()[0])
+    return 0
 
 
 def count(config, reporter):

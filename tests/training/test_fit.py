@@ -4,9 +4,15 @@ import copy
 import math
 
 import pytest
+import safetensors.torch
 import torch
 
-from kmunet.errors import CheckpointError, TrainingError
+from kmunet.errors import (
+    CheckpointError,
+    ConfigError,
+    TrainingError,
+    TrainingStoppedError,
+)
 from kmunet.training import LocalReporter, fit
 
 
@@ -34,26 +40,33 @@ def test_the_same_seed_gives_the_same_bits(model, data, params, tmp_path):
     assert _same(_weights(model), _weights(twin))
 
 
-class _StoppedError(Exception):
-    pass
-
-
 class _Stopping(LocalReporter):
-    def report(self, metrics, checkpoint):
-        super().report(metrics, checkpoint)
-        if metrics["epoch"] == 2:
-            raise _StoppedError
+    """Told to stop when it is asked for the n-th time."""
+
+    asked, after = 0, 0
+
+    def should_stop(self):
+        self.asked += 1
+        return self.asked == self.after
 
 
-def test_a_stopped_run_resumes_to_the_same_bits(model, data, params, tmp_path):
+# Everything that keeps something between steps.
+KEEPING = {"ema_decay": 0.9, "clip": 0.5, "accumulate": 2, "warmup": 1, "lr": 1e-2}
+
+
+@pytest.mark.parametrize("after", [1, 4, 6])
+def test_a_stopped_run_resumes_to_the_same_bits(model, data, params, tmp_path, after):
     whole, part = copy.deepcopy(model), copy.deepcopy(model)
-    expected = fit(whole, data, params(epochs=4), LocalReporter(tmp_path / "whole"))
-    with pytest.raises(_StoppedError):
-        fit(part, data, params(epochs=4), _Stopping(tmp_path / "part"))
-    fresh = copy.deepcopy(model)
-    found = fit(fresh, data, params(epochs=4), LocalReporter(tmp_path / "part"))
+    chosen = params(epochs=2, **KEEPING)
+    expected = fit(whole, data, chosen, LocalReporter(tmp_path / "whole"))
+    stopping = _Stopping(tmp_path / "part")
+    stopping.after = after
+    with pytest.raises(TrainingStoppedError, match=f"after step {after}, and saved"):
+        fit(part, data, chosen, stopping)
+    found = fit(model, data, chosen, LocalReporter(tmp_path / "part"))
     assert found == expected
-    assert _same(_weights(whole), _weights(fresh))
+    assert _same(_weights(whole), _weights(model))
+    assert stopping.reports[-1] == {"step": float(after)}
 
 
 def test_the_last_checkpoint_holds_the_best_weights(model, data, params, tmp_path):
@@ -73,10 +86,29 @@ def test_a_damaged_checkpoint_is_refused_by_name(model, data, params, tmp_path):
         fit(model, data, params(epochs=2), LocalReporter(tmp_path))
 
 
-def test_progress_counts_every_step(model, data, params, tmp_path):
+@pytest.mark.parametrize("name", ["weights", "optimizer", "best"])
+def test_it_falls_back_to_the_checkpoint_before(
+    model, data, params, tmp_path, caplog, name
+):
+    whole, part = copy.deepcopy(model), copy.deepcopy(model)
+    expected = fit(whole, data, params(epochs=3), LocalReporter(tmp_path / "whole"))
+    fit(part, data, params(epochs=3, max_steps=8), LocalReporter(tmp_path / "part"))
+    damaged = tmp_path / "part" / "latest" / f"{name}.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-3] ^= 1  # one bit: only the checksum sees it
+    damaged.write_bytes(content)
+    found = fit(model, data, params(epochs=3), LocalReporter(tmp_path / "part"))
+    assert "taking the one before" in caplog.text
+    assert found == expected
+    assert _same(_weights(whole), _weights(model))
+
+
+def test_progress_counts_steps(model, data, params, tmp_path):
     seen = []
     fit(model, data, params(), LocalReporter(tmp_path, seen.append))
-    assert [p.step for p in seen] == list(range(1, 9))
+    steps = [p.step for p in seen]
+    assert steps == sorted(set(steps))
+    assert {1, 4, 5, 8} <= set(steps) <= set(range(1, 9))
     assert {p.steps for p in seen} == {8}
     assert all(math.isfinite(p.loss) and 0 <= p.iou <= 1 for p in seen)
 
@@ -91,3 +123,69 @@ def test_a_loss_that_is_not_finite_stops_at_once(model, data, params, tmp_path):
 def test_fewer_images_than_a_batch_is_an_error(model, data, params, tmp_path):
     with pytest.raises(TrainingError, match="batch_size 32 is more than the 16"):
         fit(model, data, params(batch_size=32), LocalReporter(tmp_path))
+
+
+def test_a_batch_in_parts_learns_the_same(model, data, params, tmp_path):
+    """Where no norm looks over the batch, which parts cannot."""
+    for norm in [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]:
+        norm.momentum = 0.0
+        norm.forward = lambda x: x
+    twin = copy.deepcopy(model)
+    first = fit(model, data, params(), LocalReporter(tmp_path / "a"))
+    second = fit(twin, data, params(accumulate=4), LocalReporter(tmp_path / "b"))
+    for one, two in zip(first.history, second.history, strict=True):
+        assert one == pytest.approx(two, rel=1e-4)
+
+
+def test_the_average_is_what_is_selected(model, data, params, tmp_path):
+    state = fit(model, data, params(ema_decay=0.5), LocalReporter(tmp_path))
+    load = safetensors.torch.load_file
+    average = load(tmp_path / "latest" / "average.safetensors")
+    best = load(tmp_path / "latest" / "best.safetensors")
+    weights = load(tmp_path / "latest" / "weights.safetensors")
+    assert state.averaged == 8
+    assert not _same(weights, average)
+    if state.best_epoch == 2:
+        assert _same(best, average)
+    assert _same(_weights(model), weights)
+
+
+@pytest.mark.parametrize(
+    ("budget", "epochs", "steps"),
+    [({"max_steps": 6}, 2, 6), ({"max_minutes": 1e-6}, 1, 1), ({"patience": 1}, 2, 8)],
+    ids=str,
+)
+def test_budgets_end_it(model, data, params, tmp_path, budget, epochs, steps):
+    """The epoch that a budget cuts is validated and kept."""
+    with torch.no_grad():  # so that no epoch is better than the first
+        model.final.weight.zero_()
+        model.final.bias.fill_(-50.0)
+    chosen = params(epochs=9, lr=1e-9, kan_lr=1e-9, **budget)
+    state = fit(model, data, chosen, LocalReporter(tmp_path))
+    assert (state.epoch, state.step) == (epochs, steps)
+    assert len(state.history) == epochs
+    again = fit(model, data, chosen, LocalReporter(tmp_path))
+    assert again == state  # a spent budget is spent
+
+
+@pytest.mark.parametrize("loss", ["dice_ce", "tversky", "lovasz", "boundary"])
+def test_every_loss_learns(model, data, params, tmp_path, loss):
+    state = fit(model, data, params(loss=loss, lr=1e-2), LocalReporter(tmp_path))
+    assert state.history[1]["train_loss"] < state.history[0]["train_loss"]
+
+
+def test_bfloat16_follows_float32(model, data, params, tmp_path):
+    twin = copy.deepcopy(model)
+    exact = fit(model, data, params(), LocalReporter(tmp_path / "a"))
+    short = params(precision="bfloat16")
+    rough = fit(twin, data, short, LocalReporter(tmp_path / "b"))
+    for one, two in zip(exact.history, rough.history, strict=True):
+        assert one["train_loss"] == pytest.approx(two["train_loss"], rel=0.02)
+        assert one["train_loss"] != two["train_loss"]
+
+
+def test_float16_needs_a_gpu(model, data, params, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match=r"train\.precision: float16 needs a GPU"):
+        fit(model, data, params(precision="float16"), LocalReporter(tmp_path))

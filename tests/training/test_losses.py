@@ -1,5 +1,6 @@
 """Losses against MONAI's and torch's own."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from monai.losses import DiceLoss
@@ -36,3 +37,39 @@ def test_gradients_are_right():
     logits, target = _batch(2, (2, 1, 4, 5))
     logits.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: bce_dice(x, target), (logits,))
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_every_loss_is_a_mean_over_images(name):
+    """Else the mean over workers' shares would not be the loss of the batch."""
+    logits, target = _batch(4, (4, 1, 9, 8))
+    parts = [LOSSES[name](logits[n : n + 2], target[n : n + 2]) for n in (0, 2)]
+    whole = LOSSES[name](logits, target)
+    torch.testing.assert_close(torch.stack(parts).mean(), whole.double())
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_every_loss_prefers_the_truth(name):
+    _, target = _batch(5, (2, 1, 16, 16))
+    right = (target * 2 - 1) * 12
+    assert LOSSES[name](right, target) < LOSSES[name](right * 0, target)
+    assert LOSSES[name](right * 0, target) < LOSSES[name](-right, target)
+    empty = torch.zeros_like(target)
+    assert LOSSES[name](empty - 30, empty).isfinite()
+
+
+def test_lovasz_of_hard_errors_is_one_minus_iou():
+    """At logits of 1 for right and -1 for wrong, the hinge is 2 (1 - IoU)."""
+    generator = torch.Generator().manual_seed(6)
+    target = (torch.rand((1, 1, 12, 12), generator=generator) > 0.6).double()
+    predicted = (torch.rand((1, 1, 12, 12), generator=generator) > 0.5).double()
+    union = torch.maximum(target, predicted).sum()
+    loss = 1 - (target * predicted).sum() / union
+    found = LOSSES["lovasz"](predicted * 2 - 1, target)
+    torch.testing.assert_close(found, 2 * loss)
+
+
+def test_lovasz_gradients_are_right():
+    logits, target = _batch(7, (2, 1, 4, 5))
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: LOSSES["lovasz"](x, target), (logits,))

@@ -25,8 +25,23 @@ def test_the_schedule_is_torchs_cosine_annealing(model, params):
     theirs = build_optimizer(model, params(lr=0.1, kan_lr=0.1))
     scheduler = CosineAnnealingLR(theirs, T_max=7, eta_min=1e-5)
     for epoch in range(7):
-        set_learning_rate(ours, epoch, 7, 1e-5)
+        set_learning_rate(ours, params(lr=0.1, kan_lr=0.1, epochs=7), epoch)
         rates = [group["lr"] for group in ours.param_groups]
         assert rates == pytest.approx([g["lr"] for g in theirs.param_groups])
         theirs.step()
         scheduler.step()
+
+
+def test_the_rate_rises_step_by_step_and_falls_after(model, params):
+    chosen = params(lr=0.1, kan_lr=0.2, epochs=6, warmup=2, min_lr=0.01)
+    optimizer = build_optimizer(model, chosen)
+    rates = []
+    for epoch in range(6):
+        for step in range(1, 5):
+            set_learning_rate(optimizer, chosen, epoch, step / 4)
+            rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[:8] == pytest.approx([0.1 * n / 8 for n in range(1, 9)])
+    assert len(set(rates[8:12])) == 1
+    assert rates[8] == pytest.approx(0.1)
+    assert rates[8:] == sorted(rates[8:], reverse=True)
+    assert rates[-1] > 0.01

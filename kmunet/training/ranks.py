@@ -1,0 +1,43 @@
+"""What the ranks of a training do together; with one rank, next to nothing."""
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def share_gradients(model: nn.Module, world_size: int) -> nn.Module:
+    """Wrap `model` so that gradients are means over ranks."""
+    if world_size == 1:
+        return model
+    # Said of depthwise weights (C, 1, k, k), whose two layouts are the same.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    return DistributedDataParallel(model)
+
+
+def without_sharing(model: nn.Module) -> AbstractContextManager[None]:
+    """For all but the last part of an accumulated step."""
+    if isinstance(model, DistributedDataParallel):
+        return cast("AbstractContextManager[None]", model.no_sync())
+    return nullcontext()
+
+
+def any_rank(*flags: bool | Tensor, device: torch.device) -> list[bool]:
+    """Which of `flags` is set on any rank, so that all do the same after it."""
+    found = torch.stack([torch.as_tensor(flag, device=device) for flag in flags]).int()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return [bool(value) for value in found.tolist()]
+
+
+def gather(values: Tensor, world_size: int) -> list[list[float]]:
+    """Each rank's `values`, float64 (n,), on every rank."""
+    if world_size == 1:
+        return [values.tolist()]
+    parts = [torch.empty_like(values) for _ in range(world_size)]
+    dist.all_gather(parts, values)
+    return [part.tolist() for part in parts]

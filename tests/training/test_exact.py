@@ -1,0 +1,77 @@
+"""Exactness with real processes: killed at any step, or many ranks in place of one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+from processes import run_ranks
+
+KEEPING = {
+    "ema_decay": 0.9,
+    "clip": 0.5,
+    "warmup": 1,
+    "lr": 1e-2,
+    "checkpoint_steps": 1,
+}
+
+
+def _outcome(folder):
+    weights = torch.load(Path(folder, "final.pt"), weights_only=True)
+    return json.loads(Path(folder, "history.json").read_text()), weights
+
+
+def _command(folder, params):
+    values = json.dumps(params.model_dump(mode="json"))
+    return [sys.executable, runs.__file__, str(folder), values]
+
+
+def _kill_after(step, folder, params):
+    """Start the training and kill it with SIGKILL once it says `step`."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        _command(folder, params), stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        for line in process.stdout:
+            if int(line) >= step:
+                process.kill()
+                break
+
+
+def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(params, tmp_path):
+    chosen = params(epochs=2, **KEEPING)
+    runs.train_alone(tmp_path, chosen.model_dump())
+    expected, weights = _outcome(tmp_path)
+    folder = tmp_path / "killed"
+    for step in (2, 5):
+        _kill_after(step, folder, chosen)
+        assert (folder / "latest" / "state.json").exists()
+        assert not (folder / "final.pt").exists()
+    runs.train_alone(folder, chosen.model_dump())
+    found, resumed = _outcome(folder)
+    assert found == expected
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_many_ranks_train_as_one(params, tmp_path, count):
+    """The same samples in the same batches with the same statistics: to rounding.
+
+    SGD at a small rate: Adam makes steps of gradients that are nothing but rounding,
+    and a large rate multiplies rounding. With statistics of each rank's own the
+    losses differ by 2e-3 and running means by 5e-2.
+    """
+    chosen = params(epochs=1, optimizer="sgd", lr=2e-3, kan_lr=2e-3).model_dump()
+    (tmp_path / "one").mkdir()
+    runs.train_rank(0, 1, tmp_path / "one", chosen)
+    run_ranks(count, runs.train_rank, str(tmp_path), chosen)
+    expected, weights = _outcome(tmp_path / "one")
+    found, shared = _outcome(tmp_path)
+    for one, many in zip(expected, found, strict=True):
+        assert many == pytest.approx(one, rel=5e-5)
+    for name, value in weights.items():
+        torch.testing.assert_close(shared[name], value, rtol=1e-3, atol=5e-4)
