@@ -2,7 +2,8 @@
 
 `python leash.py COMMAND…`, a script of its own: standard input is a pipe that the
 owner keeps open. When that closes, because the owner let go or died of whatever
-cause, every descendant gets SIGTERM and, GRACE seconds later, SIGKILL. As a
+cause, a stage (`python -m pipelines.…`) gets SIGTERM and SAVING seconds to save what
+it has; then every descendant gets SIGTERM and, GRACE seconds later, SIGKILL. As a
 subreaper, prctl(2), it also finds those that have left the process group.
 """
 
@@ -14,10 +15,11 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import psutil
 
-GRACE = 8.0  # seconds; Prefect gives a cancelled flow run 30
+SAVING, GRACE = 8.0, 6.0  # seconds; Prefect gives a cancelled flow run 30
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -33,8 +35,28 @@ def main(command: list[str]) -> int:
             code = child.wait()
             end_descendants(GRACE)
             return code if code >= 0 else 128 - code
+        let_stages_save(SAVING)
         end_descendants(GRACE)
     return 128 + signal.SIGTERM
+
+
+def let_stages_save(limit: float) -> None:
+    """Send SIGTERM to the stage alone, while the processes that it needs still live."""
+    stages = [process for process in _alive() if _is_stage(process)]
+    for process in stages:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    psutil.wait_procs(stages, timeout=limit)
+
+
+def _is_stage(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        command = process.cmdline()
+        return any(
+            option == "-m" and module.startswith("pipelines.")
+            for option, module in pairwise(command)
+        )
+    return False
 
 
 def end_descendants(grace: float) -> None:

@@ -1,6 +1,7 @@
 """Ray Train (V2) behind the library's Reporter: the only file that imports ray."""
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,12 @@ import ray.train
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from kmunet.errors import ConfigError, KMUNetError, TrainingError
+from kmunet.errors import (
+    ConfigError,
+    KMUNetError,
+    TrainingError,
+    TrainingStoppedError,
+)
 from kmunet.training.reporter import Progress, Reporter
 from pipelines.quiet import SETTINGS
 
@@ -81,7 +87,8 @@ def run_on_ray(
     """Run `loop(config, reporter)` on every worker; return the last checkpoint, opened.
 
     `loop` must be importable on the workers. Raises TrainingError with the worker's
-    own message where a run ends without a checkpoint.
+    own message where a run ends without a checkpoint, TrainingStoppedError after
+    SIGTERM, once the workers have saved; a second SIGTERM ends at once.
     """
     if not ray.is_initialized():
         _connect(cluster)
@@ -93,11 +100,12 @@ def run_on_ray(
         scaling_config=_scaling(cluster),
         run_config=_run_config(cluster),
     )
-    with _watching(board, on_progress):
+    with _asking_to_stop() as asked, _watching(board, on_progress, asked):
         try:
             result = trainer.fit()
         except TrainingFailedError as error:
             raise TrainingError(_cause(board, error)) from error
+    _raise_verdict(board)
     if result.checkpoint is None:
         raise TrainingError(f"the run {cluster.name} ended without a checkpoint")
     opened: AbstractContextManager[Any] = result.checkpoint.as_directory()
@@ -119,8 +127,13 @@ def _worker(payload: dict[str, Any]) -> None:
     reporter = RayReporter(payload["board"])
     try:
         payload["loop"](payload["config"], reporter)
+    except TrainingError as error:
+        # Raised on all ranks alike, and would be again: no failure to Ray, which
+        # would start the workers anew.
+        stopped = isinstance(error, TrainingStoppedError)
+        ray.get(payload["board"].fail.remote(str(error), stopped))
     except KMUNetError as error:
-        ray.get(payload["board"].fail.remote(str(error)))
+        ray.get(payload["board"].fail.remote(str(error), False))
         raise
 
 
@@ -190,7 +203,7 @@ class _Board:
 
     def __init__(self) -> None:
         self.latest: dict[str, Any] | None = None
-        self.error: str | None = None
+        self.error: tuple[str, bool] | None = None
         self.stopping = False
 
     def stop(self) -> None:
@@ -202,20 +215,46 @@ class _Board:
     def post(self, progress: dict[str, Any]) -> None:
         self.latest = progress
 
-    def fail(self, message: str) -> None:
-        self.error = message
+    def fail(self, message: str, stopped: bool) -> None:
+        self.error = message, stopped
 
-    def read(self) -> tuple[dict[str, Any] | None, str | None]:
+    def read(self) -> tuple[dict[str, Any] | None, tuple[str, bool] | None]:
         return self.latest, self.error
 
 
 @contextmanager
-def _watching(board: Any, on_progress: Callable[[Progress], None]) -> Iterator[None]:
+def _asking_to_stop() -> Iterator[threading.Event]:
+    """An event that the first SIGTERM sets; the next one does what it did before."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # signals are the main thread's
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def ask(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGTERM, before)
+
+    signal.signal(signal.SIGTERM, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _watching(
+    board: Any, on_progress: Callable[[Progress], None], asked: threading.Event
+) -> Iterator[None]:
     done = threading.Event()
 
     def poll() -> None:
+        told = False
         while not done.wait(0.5):
             try:
+                if asked.is_set() and not told:
+                    told = True
+                    ray.get(board.stop.remote())
                 latest, _ = ray.get(board.read.remote())
             except ray.exceptions.RayError:
                 return
@@ -231,9 +270,17 @@ def _watching(board: Any, on_progress: Callable[[Progress], None]) -> Iterator[N
         thread.join()
 
 
+def _raise_verdict(board: Any) -> None:
+    """Raise what the workers ended with of their own accord, if they did."""
+    _, verdict = ray.get(board.read.remote())
+    if verdict is not None:
+        message, stopped = verdict
+        raise (TrainingStoppedError if stopped else TrainingError)(message)
+
+
 def _cause(board: Any, error: TrainingFailedError) -> str:
-    _, message = ray.get(board.read.remote())
-    if message is not None:
-        return str(message)
+    _, verdict = ray.get(board.read.remote())
+    if verdict is not None:
+        return str(verdict[0])
     print(error, file=sys.stderr)
     return f"a training worker failed: {str(error).strip().splitlines()[-1]}"

@@ -108,3 +108,37 @@ def test_a_log_gets_text_and_no_progress_bars(line, text):
 
 def _interrupt(line):
     raise Interruption(line)
+
+
+STAGE = """
+import signal, subprocess, sys, time
+from pathlib import Path
+
+helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"])
+
+def save(number, frame):
+    time.sleep(1)
+    Path("saved").write_text(str(helper.poll()))
+    sys.exit(2)
+
+signal.signal(signal.SIGTERM, save)
+print("ready", helper.pid, flush=True)
+time.sleep(99)
+"""
+
+
+def test_a_stage_may_save_before_what_it_needs_is_ended(tmp_path):
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "__init__.py").touch()
+    (tmp_path / "pipelines" / "slow.py").write_text(STAGE)
+    pids = []
+
+    def remember(line):
+        pids.extend(map(int, line.split()[1:]))
+        _interrupt(line)
+
+    command = ["sh", "-c", f"{sys.executable} -m pipelines.slow; exit 2"]
+    with pytest.raises(Interruption):
+        process.stream(command, cwd=tmp_path, env=os.environ, on_line=remember)
+    assert (tmp_path / "saved").read_text() == "None"  # its helper was alive
+    assert gone(pids)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from kmunet.errors import TrainingError
+from kmunet.errors import TrainingError, TrainingStoppedError
 from kmunet.training import Progress
 
 
@@ -55,6 +55,18 @@ def die_once(config, reporter):
         _report(reporter, epoch, 0)
 
 
+def wait_to_be_stopped(config, reporter):
+    """Say that it runs, and stop when told, as `fit` does."""
+    if reporter.rank == 0:
+        reporter.progress(Progress(1, 1, 1, 1, 0.5, 0.5, 1.0))
+    while not reporter.should_stop():
+        time.sleep(0.05)
+    _report(reporter, 1, 0)
+    raise TrainingStoppedError("stopped in epoch 1 after step 1, and saved")
+
+
 def fail(config, reporter):
-    """End with an error that a user can mend."""
+    """End with an error that a user can mend; starting again would not."""
+    with Path(config["starts"]).open("a") as file:
+        file.write("start\n")
     raise TrainingError("the loss is nan in epoch 1, step 1: lower train.lr")

@@ -1,8 +1,11 @@
 """The Ray reporter with real Ray Train workers: gather, progress, faults."""
 
+import os
+import signal
+
 import pytest
 
-from kmunet.errors import ConfigError, TrainingError
+from kmunet.errors import ConfigError, TrainingError, TrainingStoppedError
 from pipelines.ray_backend import Cluster, run_on_ray
 
 
@@ -34,11 +37,29 @@ def test_a_killed_worker_is_replaced_and_resumes(cluster, tmp_path):
     assert starts.read_text().split() == ["0", "1"]
 
 
-def test_a_users_error_arrives_as_it_was_said(cluster):
+def test_a_users_error_arrives_as_it_was_said_and_is_not_tried_again(cluster, tmp_path):
     import loops
 
+    config = {"starts": str(tmp_path / "starts")}
+    asked = cluster("fail", workers=1, max_failures=2)
     with pytest.raises(TrainingError, match=r"^the loss is nan .* lower train\.lr$"):
-        run_on_ray(loops.fail, {}, cluster("fail", workers=1), print)
+        run_on_ray(loops.fail, config, asked, print)
+    assert (tmp_path / "starts").read_text() == "start\n"
+
+
+def test_sigterm_lets_the_workers_save(cluster, tmp_path):
+    import loops
+
+    def on_progress(progress):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the second one's
+    try:
+        with pytest.raises(TrainingStoppedError, match="stopped in epoch 1"):
+            run_on_ray(loops.wait_to_be_stopped, {}, cluster("stop"), on_progress)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list((tmp_path / "ray" / "stop").glob("checkpoint*/epoch"))
 
 
 def test_more_cpus_than_the_cluster_has_is_an_error_not_a_wait(cluster):
