@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("kmunet.training")
 
+RECORDED = 16  # losses of the first steps, for whoever wants to verify a run
+
 
 def fit(
     model: nn.Module, data: TrainingData, params: "TrainParams", reporter: Reporter
@@ -180,6 +182,8 @@ class _Run:
             total += loss.detach() * share
             overlap.add(logits, truth, loss.detach(), params.threshold)
         stop = self._agree(total)
+        if state.step < RECORDED:
+            state.first_losses.append(float(total))
         self.parts.precision.step(self.parts.optimizer, self.model, params.clip)
         if self.parts.average is not None:
             self.parts.average.update()

@@ -1,0 +1,103 @@
+"""A receipt of a training: what it was made of, and the losses of its first steps.
+
+Only what the inputs and this kind of machine determine, so that a stage that writes it
+gives the same bytes again; `kmunet verify` replays it.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kmunet.errors import CheckpointError
+
+FILE = "receipt.json"
+_TRAINING = ("data", "ops", "nn", "models", "training")
+_PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Of one training; `differences` says what is not as it was."""
+
+    dataset: str
+    params: dict[str, Any]  # the whole of params.yaml
+    data: str  # fingerprint of the prepared data and the split
+    code: str  # sha256 of the library
+    environment: dict[str, str]
+    losses: list[float]  # of the first steps
+
+    def write(self, folder: Path) -> None:
+        text = json.dumps(asdict(self), indent=1, sort_keys=True)
+        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+    def differences(self, other: "Receipt") -> list[str]:
+        """What is not the same beside the losses, in words: `self` is the older."""
+        found = []
+        for name, what in (("data", "the data"), ("code", "kmunet's code")):
+            if getattr(self, name) != getattr(other, name):
+                found.append(f"{what}: other than it was")
+        for key in sorted(self.environment | other.environment):
+            then, now = self.environment.get(key), other.environment.get(key)
+            if then != now:
+                found.append(f"{key}: {then} then, {now} now")
+        return found
+
+
+def make_receipt(
+    dataset: str,
+    params: Mapping[str, Any],
+    data: str,
+    scan: str,
+    device: torch.device,
+    losses: Sequence[float],
+) -> Receipt:
+    """Of a training that runs, or ran, here."""
+    return Receipt(
+        dataset, dict(params), data, code_digest(), _environment(scan, device),
+        list(losses),
+    )  # fmt: skip
+
+
+def read_receipt(folder: Path) -> Receipt:
+    """Raises CheckpointError where there is none, or none of this version."""
+    try:
+        return Receipt(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder}: has no {FILE}: the model was trained before receipts were "
+            "written, or this is no model folder; train it again"
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder / FILE}: not a receipt ({error})") from None
+
+
+def code_digest() -> str:
+    """sha256 of the part of the library that trains: Python, C++ and headers."""
+    library = Path(__file__).parents[1] / "kmunet"
+    digest = hashlib.sha256()
+    for folder in _TRAINING:
+        for path in sorted((library / folder).rglob("*")):
+            if path.suffix in (".py", ".cpp", ".h"):
+                digest.update(path.relative_to(library).as_posix().encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _environment(scan: str, device: torch.device) -> dict[str, str]:
+    chip = torch.backends.cpu.get_cpu_capability()
+    if device.type == "cuda":
+        chip = torch.cuda.get_device_name(device)
+    return {
+        "device": f"{device.type}, {chip}",
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "scan backend": scan,
+        **{name: installed(name) for name in _PACKAGES},
+    }
