@@ -132,6 +132,7 @@ class TrainParams(Section):
     size: Positive | None  # one of the source's sizes; None: its first
     epochs: Positive
     batch_size: Positive
+    scaling: Literal["data", "published"]  # of inputs: the training images' own
     optimizer: Literal["adam", "adamw", "sgd"]
     lr: Annotated[float, Field(gt=0.0, le=10.0)]
     kan_lr: Annotated[float, Field(gt=0.0, le=10.0)]

@@ -22,23 +22,20 @@ from kmunet.training.determinism import make_deterministic
 from pipelines.paths import Paths, state_dir
 from pipelines.progress import TrainingProgress
 from pipelines.ray_backend import Cluster, run_on_ray, shutdown
+from pipelines.receipt import Receipt, make_receipt
 from pipelines.stage import stage_main
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Train, and write model.safetensors, model.json and history.csv.
+    """Train, and write model.safetensors, model.json, history.csv and receipt.json.
 
-    A run that was interrupted goes on from its last epoch: its name is a hash of all
-    that determines its result.
+    A run that was interrupted goes on from its last checkpoint: its name is a hash of
+    all that determines its result.
     """
     packed = open_packed(paths.prepared, paths.splits, params.train.size)
     check_before_start(params, packed)
-    cluster = _cluster(params, paths, packed)
-    config = {
-        "params": params.model_dump(mode="json", by_alias=True),
-        "prepared": str(paths.prepared.resolve()),
-        "splits": str(paths.splits.resolve()),
-    }
+    cluster = cluster_for(params, paths, packed)
+    config = worker_config(params, paths)
     try:
         with (
             TrainingProgress() as progress,
@@ -48,6 +45,15 @@ def run(params: Params, paths: Paths) -> None:
     finally:
         shutdown()
     shutil.rmtree(cluster.storage / cluster.name, ignore_errors=True)
+
+
+def worker_config(params: Params, paths: Paths) -> dict[str, Any]:
+    """What `train_worker` is called with: plain values that travel."""
+    return {
+        "params": params.model_dump(mode="json", by_alias=True),
+        "prepared": str(paths.prepared.resolve()),
+        "splits": str(paths.splits.resolve()),
+    }
 
 
 def train_worker(config: dict[str, Any], reporter: Reporter) -> None:
@@ -86,15 +92,26 @@ def model_arguments(params: Params) -> dict[str, Any]:
 
 def _data(params: Params, packed: PackedSet) -> TrainingData:
     transform = build_transform(params.augment, params.train.seed)
-    return TrainingData(
-        train=SegmentationDataset(packed, packed.indices("train"), transform),
-        validation=SegmentationDataset(packed, packed.indices("validation")),
-        mean=tuple(packed.mean),
-        std=tuple(packed.std),
-    )
+    train = SegmentationDataset(packed, packed.indices("train"), transform)
+    validation = SegmentationDataset(packed, packed.indices("validation"))
+    return TrainingData(train, validation, *_scaling(params, packed))
 
 
-def _cluster(params: Params, paths: Paths, packed: PackedSet) -> Cluster:
+def _scaling(
+    params: Params, packed: PackedSet
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std by channel, RGB, of inputs in 0 to 1.
+
+    `published`: the KM-UNet code applies ImageNet's RGB statistics to BGR images, and
+    divides by 255 once more.
+    """
+    if params.train.scaling == "data":
+        return tuple(packed.mean), tuple(packed.std)
+    return (0.406, 0.456, 0.485), (255 * 0.225, 255 * 0.224, 255 * 0.229)
+
+
+def cluster_for(params: Params, paths: Paths, packed: PackedSet) -> Cluster:
+    """What the training asks of Ray, and the name under which it resumes."""
     train = params.train
     return Cluster(
         workers=train.workers,
@@ -129,26 +146,41 @@ def _export(checkpoint: Path, params: Params, packed: PackedSet, target: Path) -
         text = json.dumps(_card(params, packed, state), indent=1, sort_keys=True)
         (fresh / "model.json").write_text(text + "\n", encoding="utf-8")
         write_history(fresh / "history.csv", state["history"])
+        receipt(params, target.name, packed, state["first_losses"]).write(fresh)
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
 
 
+def receipt(
+    params: Params, dataset: str, packed: PackedSet, losses: list[float]
+) -> Receipt:
+    """Of a training of `params` on `packed`, here."""
+    values = params.model_dump(mode="json", by_alias=True)
+    device = choose_device(params.train.device)
+    fingerprint, scan = packed.fingerprint, _scan_backend(params)
+    return make_receipt(dataset, values, fingerprint, scan, device, losses)
+
+
+def _scan_backend(params: Params) -> str:
+    with use_backend(params.train.scan_backend):
+        return backend(choose_device(params.train.device))
+
+
 def _card(params: Params, packed: PackedSet, state: dict[str, Any]) -> dict[str, Any]:
     best = state["history"][state["best_epoch"] - 1]
-    with use_backend(params.train.scan_backend):
-        scan = backend(choose_device(params.train.device))
+    mean, std = _scaling(params, packed)
     return {
         "model": model_arguments(params),
         "input": {
             "size": packed.size,
-            "mean": packed.mean,
-            "std": packed.std,
+            "mean": list(mean),
+            "std": list(std),
         },
         "classes": ["lesion"],
         "threshold": params.train.threshold,
         "best": {"epoch": state["best_epoch"], "iou": best["val_iou"]},
         "data_fingerprint": packed.fingerprint,
-        "scan_backend": scan,
+        "scan_backend": _scan_backend(params),
     }
 
 

@@ -1,13 +1,15 @@
-"""Stage train as a process with Ray inside: two workers, killed and resumed."""
+"""Stage train as a process with Ray inside: two workers, killed, resumed, replayed."""
 
 import csv
 import json
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -19,9 +21,11 @@ from kmunet.config import parse_params
 from kmunet.data.synthetic import write_synthetic
 from pipelines import prepare, split
 from pipelines.paths import Paths
+from pipelines.receipt import read_receipt
+from pipelines.verify import verdict
 
 ROOT = Path(__file__).parents[2]
-FILES = ("model.safetensors", "model.json", "history.csv")
+FILES = ("model.safetensors", "model.json", "history.csv", "receipt.json")
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,41 @@ def test_the_learning_rate_of_params_yaml_is_the_optimizers(whole, prepared):
 
 def test_a_finished_run_leaves_no_checkpoints(whole, prepared):
     assert list((prepared.root / ".kmunet/ray").glob("*")) == []
+
+
+@pytest.fixture(scope="module")
+def verified(whole, prepared):
+    """What `kmunet verify` says of the run."""
+    done = subprocess.run(
+        [sys.executable, "-m", "kmunet", "verify", str(prepared.model)],
+        cwd=prepared.root,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_first_steps_are_replayed_to_the_same_bits(verified, prepared):
+    losses = read_receipt(prepared.model).losses
+    assert len(losses) == 9  # 3 epochs of 3 batches
+    assert len(set(losses)) == 9
+    said = "synthetic: reproduces: the first 9 losses are the same bits"
+    assert verified.strip() == said
+
+
+def test_a_difference_is_told_by_step_and_by_what_has_changed(verified, prepared):
+    then = read_receipt(prepared.model)
+    losses = [*then.losses[:4], math.nextafter(then.losses[4], 9), *then.losses[5:]]
+    assert "does not reproduce: the loss of step 5 was" in verdict(then, losses)
+    now = replace(then, data="other", environment={**then.environment, "torch": "1.0"})
+    first, second = then.differences(now)
+    assert first == "the data: other than it was"
+    assert second.startswith("torch: ")
+    assert second.endswith("then, 1.0 now")
 
 
 @pytest.mark.timeout(600)
