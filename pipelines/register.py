@@ -132,7 +132,8 @@ def _used(params: Params, dataset: str) -> dict[str, Any]:
     sections = params.model_dump(mode="json", by_alias=True)
     names = ("prepare", "augment", "model", "train", "evaluate")
     used = {name: sections[name] for name in names}
-    return {**used, "source": sections["sources"][dataset]}
+    chosen = {params.augment: sections["presets"][params.augment]}
+    return {**used, "presets": chosen, "source": sections["sources"][dataset]}
 
 
 def _identity(params: Params, paths: Paths) -> str:
