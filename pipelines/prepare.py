@@ -11,6 +11,7 @@ from kmunet.config import Params
 from kmunet.data.groups import find_links
 from kmunet.data.integrity import alike, examine_all, warnings
 from kmunet.data.protocols import Known, artifact, divide
+from kmunet.data.provenance import raw_record
 from kmunet.data.record import SPLITS
 from kmunet.data.sources import Source, open_source
 from kmunet.data.store import PackedSet, write_packed
@@ -48,6 +49,7 @@ def run(params: Params, paths: Paths) -> None:
             ],
         }
         extra = {"splits.json": artifact(records, division, settings)}
+        extra["raw.json"] = raw_record(_short(paths.raw), declared.kind)
         packed = write_packed(
             _short(paths.prepared), source.pairs(), records, declared.size, about, extra
         )

@@ -64,6 +64,7 @@ def test_a_rerun_gives_the_same_bytes(workspace):
         "images.npy",
         "manifest.json",
         "masks.npy",
+        "raw.json",
         "splits.json",
     ]
 
