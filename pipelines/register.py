@@ -16,6 +16,7 @@ import numpy as np
 from kmunet.config import Params
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.errors import ServiceError
+from pipelines.evidence import lineage, tags
 from pipelines.gate import Decision, decide, scores
 from pipelines.paths import Paths
 from pipelines.stage import stage_main
@@ -90,8 +91,10 @@ def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> R
             for row in csv.DictReader(file)
         ]
     lock = paths.root / "dvc.lock"
+    used = _used(params, paths.dataset)
+    evidence = lineage(paths, used)
     return Record(
-        params=flatten(_used(params, paths.dataset)),
+        params=flatten(used),
         metrics=numbers(metrics, "test"),
         history=history,
         tags={
@@ -100,7 +103,9 @@ def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> R
             "data_fingerprint": packed.fingerprint,
             "checkpoint_sha256": _sha256(paths.model / "model.safetensors"),
             "git_commit": _git_commit(paths.root),
+            **tags(evidence),
         },
+        lineage=evidence,
         images=packed.images,
         fingerprint=packed.fingerprint,
         folders={"report": paths.report, "checkpoint": paths.model},
