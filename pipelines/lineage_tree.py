@@ -56,7 +56,8 @@ def _made(lineage: Table) -> Iterator[tuple[str, list[str]]]:
     best = weights.get("best", {})
     found = {"best epoch": best.get("epoch"), "scan": weights.get("scan_backend")}
     about = [f"{name} {value}" for name, value in found.items() if value is not None]
-    yield f"weights {_short(weights['sha256'])}", [", ".join(about)] if about else []
+    lines = [f"sha256 {weights['sha256']}", *([", ".join(about)] if about else [])]
+    yield f"weights, {weights['bytes']:,} bytes", lines
     params = lineage["params"]
     train = params["values"].get("train", {})
     used = [f"{key} {train[key]}" for key in ("seed", "epochs", "lr") if key in train]
