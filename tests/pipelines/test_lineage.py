@@ -181,7 +181,7 @@ def test_the_tree_reads_from_the_version_to_the_archive(call, registered):
     steps = [
         line.split("← ")[1].split()[0] for line in out.splitlines() if "← " in line
     ]
-    assert steps == ["run", "weights", "training,", "split", "prepared", "raw"]
+    assert steps == ["run", "weights,", "training,", "split", "prepared", "raw"]
     assert out.startswith("models:/kmunet-squares/1 (challenger, champion)")
     assert "augment ultrasound" in out
     archive = registered.raw / "squares.zip"
