@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import kmunet
-from kmunet.commands import data_check
+from kmunet.commands import data_augment, data_check
 from kmunet.errors import KMUNetError
 
 
@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     areas = parser.add_subparsers(required=True, metavar="COMMAND")
     data = areas.add_parser("data", help="look at data sets")
     actions = data.add_subparsers(required=True, metavar="ACTION")
+    _add(actions, "augment", data_augment)
     _add(actions, "check", data_check)
     for entry in sorted(entry_points(group="kmunet.commands"), key=lambda e: e.name):
         _add(areas, entry.name, entry.load())

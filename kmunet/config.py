@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -25,6 +26,7 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 DatasetName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+PresetName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Section(BaseModel):
@@ -213,7 +215,8 @@ class Params(Section):
     synthesize: SynthesizeParams
     prepare: PrepareParams
     split: SplitParams
-    augment: tuple[TransformParams, ...]
+    augment: PresetName
+    presets: dict[PresetName, tuple[TransformParams, ...]]
     model: ModelParams
     train: TrainParams
     evaluate: EvaluateParams
@@ -245,6 +248,29 @@ class Params(Section):
                 "of these (null: the first) or add it there"
             )
         return self.train.size or sizes[0]
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _name_a_preset(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            raise ValueError(
+                "a list of transforms stands under 'presets' with a name; give that "
+                "name here"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _know_the_preset(self) -> "Params":
+        if self.augment not in self.presets:
+            raise ValueError(
+                f"augment: unknown preset '{self.augment}'; presets declares "
+                f"{', '.join(sorted(self.presets))}"
+            )
+        return self
+
+    def transforms(self) -> tuple[TransformParams, ...]:
+        """The transforms of the preset that `augment` names."""
+        return self.presets[self.augment]
 
     def source(self, dataset: str) -> SourceParams:
         """The source of one data set. Raises ConfigError for an unknown name."""

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from kmunet.config import EvaluateParams, GateParams
 from kmunet.evaluation import bootstrap_interval, score_image
 
+FEWEST = 10  # test images that say anything
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -53,6 +55,16 @@ def decide(
         low > gate.min_gain,
         f"{text}, lower bound {low:+.4f} at {gate.confidence:.0%}, "
         f"needed > {gate.min_gain:g}",
+    )
+
+
+def unfair(learnt: int, images: int) -> Decision:
+    """The champion has seen nearly all test images: it stays, and a person decides."""
+    return Decision(
+        False,
+        f"the champion learnt from {learnt} of the {images} test images (another split "
+        f"or other data then), which leaves fewer than {FEWEST} to compare on: set the "
+        "alias 'champion' in MLflow by hand to replace it",
     )
 
 

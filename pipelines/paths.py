@@ -27,6 +27,11 @@ class Paths:
         return self.root / "data" / "prepared" / self.dataset
 
     @property
+    def provenance(self) -> Path:
+        """Path, bytes and sha256 of each raw file."""
+        return self.root / "data" / "provenance" / f"{self.dataset}.json"
+
+    @property
     def splits(self) -> Path:
         """splits.json, and who is where in numbers."""
         return self.root / "data" / "splits" / self.dataset

@@ -7,6 +7,7 @@ from pathlib import Path
 from kmunet.config import Params
 from kmunet.data.pack import write_packed
 from kmunet.data.prepared import Prepared
+from kmunet.data.provenance import raw_record
 from kmunet.data.sources import open_source
 from kmunet.errors import ConfigError
 from pipelines.paths import Paths
@@ -14,7 +15,11 @@ from pipelines.stage import short, stage_main
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Pack data/raw/<dataset> into data/prepared/<dataset>; print a summary."""
+    """Pack data/raw/<dataset> into data/prepared/<dataset>; print a summary.
+
+    The checksums of the raw files lie apart: the same images from other files are the
+    same prepared data.
+    """
     declared = params.source(paths.dataset)
     native = params.prepare.native
     with open_source(
@@ -28,6 +33,9 @@ def run(params: Params, paths: Paths) -> None:
             native=native,
             native_bytes=_bytes_below(paths.raw) if native else 0,
         )
+    record = raw_record(short(paths.raw), declared.kind)
+    paths.provenance.parent.mkdir(parents=True, exist_ok=True)
+    paths.provenance.write_bytes(record)
     print(summary(packed))
 
 

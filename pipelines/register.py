@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from kmunet.config import Params
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.errors import ServiceError
-from pipelines.gate import Decision, decide, scores
+from pipelines.evidence import lineage, tags
+from pipelines.gate import FEWEST, Decision, decide, scores, unfair
 from pipelines.paths import Paths
 from pipelines.stage import stage_main
 from pipelines.tracking import CHALLENGER, CHAMPION, ModelVersion, Record, Registry
@@ -71,15 +72,36 @@ def _compare(
     version: ModelVersion,
     champion: ModelVersion | None,
 ) -> Decision:
+    """Both on the same test images, without those that the champion has learnt from."""
     test, gate = packed.indices("test").tolist(), params.register_.gate
+    learnt = registry.learnt_from(champion) if champion else frozenset()
+    fair = [row for row in test if _content(packed, row) not in learnt]
+    if champion and len(fair) < min(FEWEST, len(test)):
+        return unfair(len(test) - len(fair), len(test))
 
     def apply(candidate: ModelVersion) -> NDArray[np.float64]:
-        with registry.apply(candidate.version, packed.images, test) as found:
-            masks = (packed.masks[row] for row in test)
+        with registry.apply(candidate.version, packed.images, fair) as found:
+            masks = (packed.masks[row] for row in fair)
             return scores(found, masks, gate.metric, params.evaluate.threshold)
 
     rival = apply(champion) if champion else None
-    return decide(apply(version), rival, gate, params.evaluate)
+    groups = [packed.group(row) for row in fair]
+    decision = decide(apply(version), rival, gate, params.evaluate, groups)
+    if len(fair) == len(test):
+        return decision
+    left_out = f"; left out, as the champion learnt from them: {len(test) - len(fair)}"
+    return Decision(decision.promote, decision.reason + left_out)
+
+
+def _content(packed: PackedSet, row: int) -> str:
+    """Tells images apart by their pixels, whatever they are called."""
+    return str(packed.records[row].image_sha256[:16])
+
+
+def _learnt_from(packed: PackedSet) -> str:
+    """A line for each image that was trained or selected on."""
+    rows = {n for split in ("train", "validation") for n in packed.indices(split)}
+    return "".join(f"{line}\n" for line in sorted(_content(packed, n) for n in rows))
 
 
 def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> Record:
@@ -90,8 +112,10 @@ def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> R
             for row in csv.DictReader(file)
         ]
     lock = paths.root / "dvc.lock"
+    used = _used(params, paths.dataset)
+    evidence = lineage(paths, used)
     return Record(
-        params=flatten(_used(params, paths.dataset)),
+        params=flatten(used),
         metrics=numbers(metrics, "test"),
         history=history,
         tags={
@@ -100,8 +124,11 @@ def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> R
             "data_fingerprint": packed.fingerprint,
             "checkpoint_sha256": _sha256(paths.model / "model.safetensors"),
             "git_commit": _git_commit(paths.root),
+            **tags(evidence),
         },
         shape=packed.images.shape,
+        lineage=evidence,
+        learnt_from=_learnt_from(packed),
         fingerprint=packed.fingerprint,
         folders={"report": paths.report, "checkpoint": paths.model},
         files=(paths.metrics, paths.params, *([lock] if lock.exists() else [])),
@@ -132,7 +159,8 @@ def _used(params: Params, dataset: str) -> dict[str, Any]:
     sections = params.model_dump(mode="json", by_alias=True)
     names = ("prepare", "split", "augment", "model", "train", "evaluate")
     used = {name: sections[name] for name in names}
-    return {**used, "source": sections["sources"][dataset]}
+    chosen = {params.augment: sections["presets"][params.augment]}
+    return {**used, "presets": chosen, "source": sections["sources"][dataset]}
 
 
 def _identity(params: Params, paths: Paths) -> str:

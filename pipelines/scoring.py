@@ -82,7 +82,11 @@ def score(
             own = resize_probabilities(probabilities, *truth.shape)
             pred = own > params.threshold
         record = packed.records[row]
-        names = {"id": record.id, "category": record.category}
+        names = {
+            "id": record.id,
+            "category": record.category,
+            "group": packed.group(row),
+        }
         scored.table.append({**names, **score_image(pred, truth)})
         scored.preds.append(pred)
     return scored

@@ -4,6 +4,7 @@ With `pyfunc.py` and `apply.py`, which run inside a registered model's consumer,
 is all that imports mlflow. The store is MLFLOW_TRACKING_URI, or SQLite under .kmunet.
 """
 
+import json
 import logging
 import os
 import subprocess
@@ -30,9 +31,18 @@ from kmunet.data.shards import Shards
 from kmunet.errors import ServiceError
 from pipelines.paths import state_dir
 
-__all__ = ["CHALLENGER", "CHAMPION", "ModelVersion", "Record", "Registry"]
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "Catalogue",
+    "Found",
+    "ModelVersion",
+    "Record",
+    "Registry",
+]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+LINEAGE, LEARNT_FROM = "lineage.json", "learnt_from.txt"
 HERE = Path(__file__).parent
 
 
@@ -48,24 +58,19 @@ class Record:
     fingerprint: str
     folders: Mapping[str, Path] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    learnt_from: str = ""  # a line an image
 
 
 class Registry:
     """The models of one data set: versions, and the aliases champion, challenger."""
 
     def __init__(self, root: Path, name: str) -> None:
-        for logger in ("mlflow", "alembic"):
-            logging.getLogger(logger).setLevel(logging.ERROR)
         self.state, self.name = state_dir(root), name
-        store = f"sqlite:///{self.state / 'mlflow.db'}"
-        # set_tracking_uri sets the variable too: a second registry finds it set.
-        self.embedded = os.environ.get("MLFLOW_TRACKING_URI", "") in ("", store)
-        if self.embedded:
-            self.state.mkdir(parents=True, exist_ok=True)
-            mlflow.set_tracking_uri(store)
+        self.embedded = _choose_store(self.state)
         self.uri: str = mlflow.get_tracking_uri()
         self.client = MlflowClient()
-        with self._answering():
+        with _answering(self.uri):
             self._open()
 
     def find(self, tag: str, value: str) -> ModelVersion | None:
@@ -89,9 +94,18 @@ class Registry:
     def get(self, version: str) -> ModelVersion:
         return self.client.get_model_version(self.name, version)
 
+    def learnt_from(self, version: ModelVersion) -> frozenset[str]:
+        """The images of its training and selection; none where that is not recorded."""
+        with _answering(self.uri), tempfile.TemporaryDirectory() as folder:
+            names = {item.path for item in self.client.list_artifacts(version.run_id)}
+            if LEARNT_FROM not in names:
+                return frozenset()
+            path = self.client.download_artifacts(version.run_id, LEARNT_FROM, folder)
+            return frozenset(Path(path).read_text(encoding="utf-8").split())
+
     def add(self, record: Record, model: Path) -> ModelVersion:
         """Log a run with all its evidence and make a version of its model."""
-        with self._answering(), mlflow.start_run() as run:
+        with _answering(self.uri), mlflow.start_run() as run:
             _log(record)
             info = mlflow.pyfunc.log_model(
                 name="model",
@@ -151,15 +165,106 @@ class Registry:
         if not self.client.search_registered_models(f"name='{self.name}'"):
             self.client.create_registered_model(self.name)
 
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        try:
-            yield
-        except (MlflowException, ConnectionError) as error:
+
+@dataclass(frozen=True)
+class Found:
+    """A version as it is recorded; `lineage` is empty where none was logged."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
+    run_id: str
+    uri: str  # of the MLflow that has it
+    lineage: Mapping[str, Any]
+
+
+class Catalogue:
+    """All registered models, to read: nothing is made that is not there."""
+
+    def __init__(self, root: Path) -> None:
+        state = state_dir(root)
+        own = state / "mlflow.db"
+        if not os.environ.get("MLFLOW_TRACKING_URI") and not own.exists():
             raise ServiceError(
-                f"MLflow at {self.uri}: {error}; check MLFLOW_TRACKING_URI and that "
-                "the server runs (`make up` starts one)"
-            ) from error
+                f"no MLflow here ({own}: no such file); run in the checkout that "
+                "registered the model, or set MLFLOW_TRACKING_URI to its server"
+            )
+        _choose_store(state)
+        self.uri: str = mlflow.get_tracking_uri()
+        self.client = MlflowClient()
+
+    def find(self, name: str, version: str = "", alias: str = "") -> Found:
+        """The version with this number or alias. ServiceError says what there is."""
+        with _answering(self.uri):
+            versions = self.client.search_model_versions(f"name='{name}'")
+            if not versions:
+                raise ServiceError(
+                    f"'{name}' has no versions in MLflow at {self.uri}; there are the "
+                    f"models {self._names()}"
+                )
+            aliases = self.client.get_registered_model(name).aliases
+            number = str(aliases.get(alias, "")) if alias else version
+            for found in versions:
+                if str(found.version) == number:
+                    return self._describe(found, aliases)
+        numbers = ", ".join(map(str, sorted(int(v.version) for v in versions)))
+        named = ", ".join(f"{key} ({aliases[key]})" for key in sorted(aliases))
+        raise ServiceError(
+            f"'{name}' has no {f'alias {alias}' if alias else f'version {version}'}: "
+            f"there are versions {numbers} and aliases {named or '(none)'}"
+        )
+
+    def _describe(self, version: ModelVersion, aliases: Mapping[str, Any]) -> Found:
+        number = str(version.version)
+        return Found(
+            name=version.name,
+            version=number,
+            aliases=tuple(sorted(a for a, n in aliases.items() if str(n) == number)),
+            tags=dict(version.tags),
+            run_id=version.run_id,
+            uri=self.uri,
+            lineage=self._lineage(version.run_id),
+        )
+
+    def _lineage(self, run_id: str) -> dict[str, Any]:
+        if not run_id:
+            return {}
+        listed = self.client.list_artifacts(run_id)
+        if LINEAGE not in {item.path for item in listed}:
+            return {}
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.client.download_artifacts(run_id, LINEAGE, folder)
+            found: dict[str, Any] = json.loads(Path(path).read_bytes())
+            return found
+
+    def _names(self) -> str:
+        names = sorted(model.name for model in self.client.search_registered_models())
+        return ", ".join(names) or "(none)"
+
+
+def _choose_store(state: Path) -> bool:
+    """MLFLOW_TRACKING_URI, or else SQLite below `state`; whether it is the latter."""
+    for logger in ("mlflow", "alembic"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    store = f"sqlite:///{state / 'mlflow.db'}"
+    # set_tracking_uri sets the variable too: a second registry finds it set.
+    embedded = os.environ.get("MLFLOW_TRACKING_URI", "") in ("", store)
+    if embedded:
+        state.mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(store)
+    return embedded
+
+
+@contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (MlflowException, ConnectionError) as error:
+        raise ServiceError(
+            f"MLflow at {uri}: {error}; check MLFLOW_TRACKING_URI and that "
+            "the server runs (`make up` starts one)"
+        ) from error
 
 
 def _log(record: Record) -> None:
@@ -179,6 +284,11 @@ def _log(record: Record) -> None:
     for file in record.files:
         mlflow.log_artifact(str(file))
     mlflow.log_text(environment(), "environment.txt")
+    if record.learnt_from:
+        mlflow.log_text(record.learnt_from, LEARNT_FROM)
+    if record.lineage:
+        text = json.dumps(record.lineage, indent=1, sort_keys=True)
+        mlflow.log_text(text + "\n", LINEAGE)
 
 
 def environment() -> str:

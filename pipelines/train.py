@@ -12,7 +12,7 @@ from typing import Any
 from kmunet.config import Params, parse_params
 from kmunet.data.dataset import SegmentationDataset
 from kmunet.data.store import PackedSet, open_packed
-from kmunet.data.transforms import build_transform
+from kmunet.data.transforms import Transform, build_transform
 from kmunet.device import choose_device
 from kmunet.errors import TrainingError
 from kmunet.models import build_model
@@ -73,7 +73,7 @@ def train_worker(config: dict[str, Any], reporter: Reporter) -> None:
 def check_before_start(params: Params, packed: PackedSet) -> None:
     """Find what would stop the workers, before Ray starts."""
     choose_device(params.train.device)
-    transform = build_transform(params.augment, params.train.seed)
+    transform = _transform(params)
     if transform is not None:
         transform.check(packed.size)
     build_model(**model_arguments(params))
@@ -90,8 +90,13 @@ def model_arguments(params: Params) -> dict[str, Any]:
     return {"in_channels": 3, "num_classes": 1, **params.model.model_dump(mode="json")}
 
 
+def _transform(params: Params) -> Transform | None:
+    key = f"presets.{params.augment}"
+    return build_transform(params.transforms(), params.train.seed, key)
+
+
 def _data(params: Params, packed: PackedSet) -> TrainingData:
-    transform = build_transform(params.augment, params.train.seed)
+    transform = _transform(params)
     train = SegmentationDataset(packed, packed.indices("train"), transform)
     validation = SegmentationDataset(packed, packed.indices("validation"))
     return TrainingData(train, validation, *_scaling(params, packed))
@@ -126,9 +131,10 @@ def cluster_for(params: Params, paths: Paths, packed: PackedSet) -> Cluster:
 def _run_name(params: Params, dataset: str, packed: PackedSet) -> str:
     """A hash of parameters, data and code: only the same run resumes."""
     sections = params.model_dump(mode="json", by_alias=True)
+    transforms = sections["presets"][params.augment]
     digest = hashlib.sha256(packed.fingerprint.encode())
-    for name in ("augment", "model", "train"):
-        digest.update(json.dumps(sections[name], sort_keys=True).encode())
+    for section in (transforms, sections["model"], sections["train"]):
+        digest.update(json.dumps(section, sort_keys=True).encode())
     library = Path(__file__).parents[1] / "kmunet"
     for source in sorted(library.rglob("*.py")):
         digest.update(source.read_bytes())
@@ -155,10 +161,20 @@ def receipt(
     params: Params, dataset: str, packed: PackedSet, losses: list[float]
 ) -> Receipt:
     """Of a training of `params` on `packed`, here."""
-    values = params.model_dump(mode="json", by_alias=True)
+    values = _narrow(params.model_dump(mode="json", by_alias=True), dataset)
     device = choose_device(params.train.device)
     fingerprint, scan = packed.fingerprint, _scan_backend(params)
     return make_receipt(dataset, values, fingerprint, scan, device, losses)
+
+
+def _narrow(values: dict[str, Any], dataset: str) -> dict[str, Any]:
+    """Without other data sets and presets: they have no part in this training."""
+    preset = values["augment"]
+    return values | {
+        "datasets": [dataset],
+        "sources": {dataset: values["sources"][dataset]},
+        "presets": {preset: values["presets"][preset]},
+    }
 
 
 def _scan_backend(params: Params) -> str:

@@ -50,6 +50,15 @@ class PackedSet:
         own, places = self.prepared, [PLACES[n] for n in self.places.tolist()]
         return Records(own.index, own.ids, own.groups, own.header["categories"], places)
 
+    def group(self, row: int) -> str | None:
+        """Patient, sequence or cluster of like images that a row is of, if any."""
+        found: str | None = self._groups.get(self.ids[row])
+        return found
+
+    @cached_property
+    def _groups(self) -> dict[str, str]:
+        return dict(json.loads((self.splits / "splits.json").read_bytes())["groups"])
+
     @property
     def fingerprint(self) -> str:
         """sha256 for pixels, names, split and size: all that training depends on."""

@@ -21,10 +21,13 @@ Pixels = NDArray[np.uint8]
 class Transform:
     """Declared transforms as one call on an image and its mask."""
 
-    def __init__(self, declared: Sequence[Mapping[str, Any]], seed: int) -> None:
+    def __init__(
+        self, declared: Sequence[Mapping[str, Any]], seed: int, key: str = "augment"
+    ) -> None:
         self._declared = declared
         self._seed = seed
-        self._compose = _compose(declared)
+        self._key = key
+        self._compose = _compose(declared, key)
 
     def __call__(
         self, image: Pixels, mask: Pixels, *, epoch: int, image_id: str
@@ -35,15 +38,15 @@ class Transform:
         """
         self._compose.set_random_state(*self._stream(epoch, image_id))
         done = self._compose(image=image, mask=mask)
-        _require_same(done, image, "augment")
+        _require_same(done, image, self._key)
         return done["image"], done["mask"]
 
     def check(self, size: int) -> None:
-        """Apply each transform alone at `size`. Raises ConfigError naming augment.N."""
+        """Apply each transform alone at `size`. Raises ConfigError naming its key."""
         image = np.full((size, size, 3), 128, np.uint8)
         mask = np.zeros((size, size), np.uint8)
         for number, step in enumerate(self._compose.transforms):
-            key = f"augment.{number}"
+            key = f"{self._key}.{number}"
             try:
                 done = step(image=image, mask=mask, force_apply=True)
             except Exception as error:
@@ -51,7 +54,7 @@ class Transform:
             _require_same(done, image, key)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Transform, (self._declared, self._seed)
+        return Transform, (self._declared, self._seed, self._key)
 
     def _stream(
         self, epoch: int, image_id: str
@@ -65,39 +68,46 @@ class Transform:
         return np.random.Generator(np.random.Philox(key=key)), draws
 
 
-def build_transform(declared: Iterable[Any], seed: int) -> Transform | None:
-    """Transform of `[{name, args}, ...]` (mappings, or params.augment); None if empty.
+def build_transform(
+    declared: Iterable[Any], seed: int, key: str = "augment"
+) -> Transform | None:
+    """Transform of `[{name, args}, ...]` (also params.transforms()); None if empty.
 
-    Raises ConfigError naming augment.N.name or augment.N.args.
+    `key` is where params.yaml declares it: `presets.paper`. Raises ConfigError naming
+    KEY.N.name or KEY.N.args.
     """
     plain = [dict(item) for item in declared]
-    return Transform(plain, seed) if plain else None
+    return Transform(plain, seed, key) if plain else None
 
 
-def _compose(declared: Sequence[Mapping[str, Any]]) -> Any:
+def _compose(declared: Sequence[Mapping[str, Any]], key: str) -> Any:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
 
-    steps = [_step(albumentations, n, item) for n, item in enumerate(declared)]
+    steps = [
+        _step(albumentations, f"{key}.{n}", item) for n, item in enumerate(declared)
+    ]
     return albumentations.Compose(steps)
 
 
-def _step(albumentations: Any, number: int, item: Mapping[str, Any]) -> Any:
+def _step(albumentations: Any, key: str, item: Mapping[str, Any]) -> Any:
     name = str(item["name"])
     kind = getattr(albumentations, name, None)
     bases = (albumentations.ImageOnlyTransform, albumentations.DualTransform)
     if not (isinstance(kind, type) and issubclass(kind, bases)) or kind in bases:
         raise ConfigError(
-            f"params.yaml: augment.{number}.name: '{name}' is no image transform of "
+            f"params.yaml: {key}.name: '{name}' is no image transform of "
             f"albumentations {albumentations.__version__}; see its list of transforms"
         )
     try:
         with warnings.catch_warnings():
-            # an unknown argument is only warned of, and some take no `strict=True`
-            warnings.simplefilter("error", UserWarning)
+            # an unknown argument is only warned of, and some take no `strict=True`;
+            # names of older versions are warned of as deprecated
+            for kinds in (UserWarning, DeprecationWarning, FutureWarning):
+                warnings.simplefilter("error", kinds)
             return kind(**item.get("args", {}))
     except Exception as error:
-        raise ConfigError(_fault(f"augment.{number}.args", kind, error)) from None
+        raise ConfigError(_fault(f"{key}.args", kind, error)) from None
 
 
 def _fault(key: str, step: Any, error: Exception) -> str:

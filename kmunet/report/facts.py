@@ -33,10 +33,17 @@ def run_facts(
         },
         "Training": {
             **_named("train", params["train"]),
-            **_named("augment", {t["name"]: t["args"] for t in params["augment"]}),
+            **_augmentation(params["augment"], params["presets"]),
         },
         "Evaluation": _named("evaluate", params["evaluate"]),
     }
+
+
+def _augmentation(name: str, presets: Mapping[str, Any]) -> dict[str, Any]:
+    steps = {
+        f"{n}.{step['name']}": step["args"] for n, step in enumerate(presets[name])
+    }
+    return {"augment": name, **_named(f"presets.{name}", steps)}
 
 
 def _images(counts: Mapping[str, Any]) -> str:

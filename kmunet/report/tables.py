@@ -13,7 +13,7 @@ from typing import Any
 Row = Mapping[str, Any]
 
 PER_IMAGE = (
-    "id", "category", "outcome", "iou", "dice", "precision", "recall",
+    "id", "category", "group", "outcome", "iou", "dice", "precision", "recall",
     "specificity", "hd95", "truth_pixels", "predicted_pixels",
 )  # fmt: skip
 CURVES = ("epoch", "train_loss", "val_loss", "val_iou")

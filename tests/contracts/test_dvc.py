@@ -67,6 +67,33 @@ def test_every_code_dep_exists(stage):
     assert all((ROOT / dep).exists() for dep in deps if not dep.startswith("data/"))
 
 
+def test_a_change_of_an_unused_preset_makes_nothing_stale(tmp_path):
+    """Real DVC, on the params that dvc.yaml names for train."""
+    train = {**STAGES["train"], "cmd": "echo > model-${item.ds}", "deps": [],
+             "outs": ["model-${item.ds}"]}  # fmt: skip
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": train}}))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["datasets"] = ["busi", "cvc"]
+
+    def dvc(*arguments):
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        command = [sys.executable, "-m", "dvc", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+
+    dvc("init", "--no-scm", "--quiet")
+    dvc("repro", "--quiet")
+    params["presets"]["ultrasound"][0]["args"]["p"] = 0.9
+    assert json.loads(dvc("status", "--json")) == {}
+    params["presets"]["paper"][0]["args"]["p"] = 0.9
+    (change,) = json.loads(dvc("status", "--json"))["train@cvc"]
+    assert change["changed deps"]["params.yaml"] == {"presets.paper": "modified"}
+    params["presets"]["paper"][0]["args"]["p"] = 0.5
+    params["augment"] = "ultrasound"
+    assert "presets.ultrasound" in dvc("status", "--json")
+
+
 def test_the_lock_is_of_this_code():
     """A stale lock would make the first `make demo` of a clone leave git unclean."""
     done = subprocess.run(

@@ -100,6 +100,17 @@ def test_no_file_and_no_yaml(tmp_path):
         load_params(tmp_path / "params.yaml")
 
 
+def test_augment_names_a_preset(raw):
+    raw["augment"] = "sonar"
+    with pytest.raises(ConfigError, match=r"augment: unknown preset 'sonar'; .*paper"):
+        parse_params(raw)
+    raw["augment"] = raw["presets"]["paper"]
+    with pytest.raises(ConfigError, match=r"augment: .*under 'presets' with a name"):
+        parse_params(raw)
+    raw["augment"] = "histology"
+    assert parse_params(raw).transforms()[0].name == "D4"
+
+
 def test_sections_are_frozen(raw):
     params = parse_params(raw)
     with pytest.raises(ValueError, match="frozen"):

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
+import yaml
 
 NAMES = ("synthesize", "prepare", "split", "train", "evaluate", "register")
 
@@ -60,6 +61,31 @@ def test_the_registry_holds_a_champion(first_run, checkout):
     query = "select alias from registered_model_aliases where name = 'kmunet-synthetic'"
     rows = store.execute(query).fetchall()
     assert sorted(rows) == [("challenger",), ("champion",)]
+
+
+def test_lineage_leads_from_the_champion_to_the_raw_files(first_run, checkout):
+    """And a file that is changed is found by its recorded checksum."""
+    command = (".venv/bin/python", "-m", "kmunet", "lineage")
+    uri = "models:/kmunet-synthetic@champion"
+    done = checkout.call(*command, uri, "--json", "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+    table = json.loads(done.stdout)
+    assert len(table["check"]["same"]) == 96
+    found = table["lineage"]
+    lock = yaml.safe_load((checkout.root / "dvc.lock").read_text())["stages"]
+    assert set(found["stages"]) == set(lock) - {"register@synthetic"}
+    outs = found["stages"]["train@synthetic"]["outs"]
+    assert outs == {"models/synthetic": lock["train@synthetic"]["outs"][0]["md5"]}
+    assert found["code"]["dirty"] is False
+    raw = checkout.root / "data/raw/synthetic"
+    path = raw / found["raw"]["files"][0]["path"]
+    kept = path.read_bytes()
+    path.unlink()
+    path.write_bytes(kept + b"x")
+    done = checkout.call(*command, uri, "--check")
+    path.write_bytes(kept)
+    assert done.returncode == 1
+    assert f"differs: {path.relative_to(raw)}" in done.stdout
 
 
 def test_git_and_dvc_are_clean(first_run, checkout):

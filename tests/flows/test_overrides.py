@@ -16,11 +16,12 @@ def path(tmp_path):
 
 
 def test_values_reach_the_typed_sections(path):
-    values = {"train.lr": 1e-4, "model.widths": [8, 16, 24], "augment.0.args.p": 0.25}
+    values = {"train.lr": 1e-4, "model.widths": [8, 16, 24],
+              "augment": "ultrasound", "presets.ultrasound.0.args.p": 0.25}  # fmt: skip
     params = overridden(path, values)
     assert params.train.lr == 1e-4
     assert params.model.widths == (8, 16, 24)
-    assert params.augment[0].args["p"] == 0.25
+    assert params.transforms()[0].args["p"] == 0.25
     assert path.read_text() == PARAMS.read_text()
 
 
@@ -42,8 +43,9 @@ def test_the_written_file_means_the_same_and_keeps_its_comments(path):
         ("train.typo", 1, ["train.typo", "unknown key"]),
         ("trian.lr", 1, ["trian.lr", "'trian'"]),
         ("train.lr.x", 1, ["train.lr.x", "no keys"]),
-        ("augment.7.args", 1, ["augment.7.args", "0 to 2"]),
+        ("presets.paper.7.args", 1, ["presets.paper.7.args", "0 to 2"]),
         ("train.epochs", "many", ["train.epochs", "many"]),
+        ("augment", "sonar", ["augment", "'sonar'", "paper, ultrasound"]),
     ],
 )
 def test_a_bad_override_names_its_key(path, key, value, words):

@@ -6,6 +6,7 @@ The models are untrained: a bias on the last convolution makes one that finds no
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -190,3 +191,27 @@ def test_flatten_and_numbers():
     nested = {"a": {"b": 1, "c": [1, 2]}, "d": True, "e": None}
     assert flatten(nested) == {"a.b": 1, "a.c": [1, 2], "d": True, "e": None}
     assert numbers(nested, "test") == {"test.a.b": 1.0}
+
+
+def test_a_champion_is_not_compared_on_images_that_it_has_learnt_from(
+    history, params, paths, trained, monkeypatch
+):
+    """Another seed of the split: most test images were the champion's own to learn."""
+    before = history.alias("champion").version
+    other = params.split.model_copy(update={"seed": 5, "test": 0.5, "validation": 0.2})
+    params = params.model_copy(update={"split": other})
+    split.run(params, paths)
+    trained(EVERYTHING)
+    register.run(params, paths)
+    gate = history.alias("challenger").tags["gate"]
+    assert re.match(r"the champion learnt from \d+ of the 10 test images", gate)
+    assert history.alias("champion").version == before
+    monkeypatch.setattr(register, "FEWEST", 1)
+    trained(EVERYTHING + 1)
+    register.run(params, paths)
+    newest = history.alias("challenger")
+    left_out = re.search(r"learnt from them: (\d+)$", newest.tags["gate"])
+    assert left_out
+    compared = f"on the same {10 - int(left_out[1])} images"
+    assert compared in newest.tags["gate"]
+    assert history.alias("champion").version == newest.version

@@ -153,7 +153,8 @@ def test_a_killed_run_resumes_to_the_same_bytes(whole, prepared):
     ("section", "change", "message"),
     [
         ("train", {"batch_size": 64}, "train.batch_size 64 is more than the 28"),
-        ("augment", [{"name": "Fly", "args": {}}], "augment.0.name: 'Fly' is no image"),
+        ("presets", {"paper": [{"name": "Fly"}]}, "presets.paper.0.name: 'Fly' is no"),
+        ("augment", [{"name": "D4", "args": {}}], "stands under 'presets' with a name"),
         ("model", {"widths": [16, 24]}, "widths"),
         ("train", {"size": 64}, "train.size: 64 is none of sources.synthetic.sizes"),
     ],
