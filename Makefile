@@ -55,4 +55,4 @@ format: $(BIN)/.installed-dev ## ruff, fixing what it can
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 clean: ## remove outputs and local state, keep .venv and data/raw
-	rm -rf .kmunet .dvc/cache .dvc/tmp data/prepared models reports metrics registered runs
+	rm -rf .kmunet .dvc/cache .dvc/tmp data/prepared data/splits models reports metrics registered runs

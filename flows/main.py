@@ -1,4 +1,4 @@
-"""The flow `kmunet`: data sets through prepare, train, evaluate and register.
+"""The flow `kmunet`: data sets through prepare, split, train, evaluate and register.
 
 Plain call, no server: `python -m flows.main --dataset synthetic`. As a deployment:
 prefect.yaml, `make up`. Here is only what runs when; DVC decides what is stale.

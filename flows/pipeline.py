@@ -10,7 +10,7 @@ import yaml
 
 from kmunet.errors import ConfigError
 
-STAGES = ("prepare", "train", "evaluate", "register")
+STAGES = ("prepare", "split", "train", "evaluate", "register")
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 
 

@@ -72,7 +72,7 @@ def _names(
     if not names:
         raise ConfigError("datasets: empty; name one, or leave it out for the default")
     for name in names:
-        params.source(name)
+        params.size(name)
     for name in raw:
         if name not in names:
             params.source(name)

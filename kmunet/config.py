@@ -41,17 +41,32 @@ class SynthesizeParams(Section):
     seed: Seed
 
 
+Size = Annotated[int, Field(ge=32, le=2048)]  # pixels, side of the square
+
+
 class SourceParams(Section):
-    """How one data set is read: which reader, at which size."""
+    """How one data set is read: which reader, at which sizes."""
 
     kind: Literal["isic2017", "isic2018", "cvc", "busi", "glas", "folder", "manifest"]
-    size: Annotated[int, Field(ge=32, le=2048)]  # pixels, side of the square
+    sizes: Annotated[tuple[Size, ...], Field(min_length=1)]  # the first by default
     # busi: which folders; None: all. folder, manifest: what mask values mean,
     classes: tuple[str, ...] | None = None
     values: tuple[int | str, ...] | None = None  # if not 1, 2, ...; or #rrggbb
 
+    @model_validator(mode="after")
+    def _prepare_a_size_once(self) -> "SourceParams":
+        if len(set(self.sizes)) < len(self.sizes):
+            raise ValueError(f"sizes {list(self.sizes)}: each once")
+        return self
+
 
 class PrepareParams(Section):
+    """What is packed beside the images at the sizes of the source."""
+
+    native: bool  # also at their own size, to be scored there
+
+
+class SplitParams(Section):
     """How the data are divided. `clean` breaks no group; `paper` is the published way.
 
     With `folds`, fold `fold` is tested (or selected on, where there is an official
@@ -67,7 +82,7 @@ class PrepareParams(Section):
     official: bool = True  # keep the split that the data set or a manifest declares
 
     @model_validator(mode="after")
-    def _number_the_folds(self) -> "PrepareParams":
+    def _number_the_folds(self) -> "SplitParams":
         if self.fold >= self.folds:
             raise ValueError(f"fold {self.fold} must be below folds {self.folds}")
         if self.protocol == "paper" and self.folds > 1:
@@ -75,7 +90,7 @@ class PrepareParams(Section):
         return self
 
     @model_validator(mode="after")
-    def _leave_something_to_train_on(self) -> "PrepareParams":
+    def _leave_something_to_train_on(self) -> "SplitParams":
         if self.validation + self.test >= 1.0:
             raise ValueError(
                 "validation + test must leave a share to train on (sum below 1)"
@@ -114,6 +129,7 @@ class TrainParams(Section):
     """One training run. `batch_size` is global, whatever the number of workers."""
 
     seed: Seed
+    size: Positive | None  # one of the source's sizes; None: its first
     epochs: Positive
     batch_size: Positive
     optimizer: Literal["adam", "adamw", "sgd"]
@@ -143,6 +159,7 @@ class TrainParams(Section):
 class EvaluateParams(Section):
     """How the test images are scored and shown."""
 
+    resolution: Literal["prepared", "native"]
     batch_size: Positive
     threshold: Annotated[float, Field(gt=0.0, lt=1.0)]
     bootstrap: Annotated[int, Field(ge=100, le=100_000)]
@@ -173,6 +190,7 @@ class Params(Section):
     sources: dict[DatasetName, SourceParams]
     synthesize: SynthesizeParams
     prepare: PrepareParams
+    split: SplitParams
     augment: tuple[TransformParams, ...]
     model: ModelParams
     train: TrainParams
@@ -188,6 +206,23 @@ class Params(Section):
                     f"{', '.join(sorted(self.sources))}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _keep_what_is_scored(self) -> "Params":
+        if self.evaluate.resolution == "native" and not self.prepare.native:
+            raise ValueError("evaluate.resolution: native needs prepare.native: true")
+        return self
+
+    def size(self, dataset: str) -> int:
+        """The size at which a data set is trained on. Raises ConfigError."""
+        sizes = self.source(dataset).sizes
+        if self.train.size is not None and self.train.size not in sizes:
+            raise ConfigError(
+                f"params.yaml: train.size: {self.train.size} is none of "
+                f"sources.{dataset}.sizes: {', '.join(map(str, sizes))}; choose one "
+                "of these (null: the first) or add it there"
+            )
+        return self.train.size or sizes[0]
 
     def source(self, dataset: str) -> SourceParams:
         """The source of one data set. Raises ConfigError for an unknown name."""
@@ -234,10 +269,20 @@ def _explain(error: ValidationError, origin: str) -> str:
         key = ".".join(str(part) for part in item["loc"])
         text = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            text = "unknown key; remove it or correct its spelling"
+            text = _unknown(item["loc"])
         elif item["type"] == "missing":
             text = "missing key; add it (`git show HEAD:params.yaml` has one)"
         elif "input" in item and not isinstance(item["input"], dict):
             text = f"{text}, got {item['input']!r}"
         lines.append(f"{origin}: {key}: {text}" if key else f"{origin}: {text}")
     return "\n".join(lines)
+
+
+def _unknown(place: tuple[int | str, ...]) -> str:
+    """What to do about a key that is not known, or not any more."""
+    section, last = place[0], str(place[-1])
+    if section == "prepare" and last in SplitParams.model_fields:
+        return f"moved: it is split.{last} now"
+    if section == "sources" and last == "size":
+        return "is 'sizes' now, a list, such as sizes: [256]"
+    return "unknown key; remove it or correct its spelling"

@@ -6,6 +6,7 @@ runs with the code that it was registered with, not with today's.
 
 import logging
 import sys
+from pathlib import Path
 
 import mlflow.pyfunc
 import numpy as np
@@ -16,7 +17,11 @@ def main(uri: str, images: str, out: str) -> None:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     model = mlflow.pyfunc.load_model(uri)
     stack = np.load(images, mmap_mode="r", allow_pickle=False)
-    np.save(out, np.stack([model.predict(np.array(image)) for image in stack]))
+    shape = {"descr": "<f4", "fortran_order": False, "shape": stack.shape[:3]}
+    with Path(out).open("wb") as file:  # an image at a time: there may be many
+        np.lib.format.write_array_header_1_0(file, shape)
+        for image in stack:
+            file.write(np.asarray(model.predict(np.array(image)), "<f4").tobytes())
 
 
 if __name__ == "__main__":

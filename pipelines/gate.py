@@ -1,6 +1,6 @@
 """The gate: does a challenger beat the champion on the same test images?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,12 +57,12 @@ def decide(
 
 
 def scores(
-    probabilities: NDArray[np.float32],
-    masks: NDArray[np.uint8],
+    probabilities: Iterable[NDArray[np.float32]],
+    masks: Iterable[NDArray[np.uint8]],
     metric: str,
     threshold: float,
 ) -> NDArray[np.float64]:
-    """Return the metric of each image (N,) from (N, H, W) probabilities and masks."""
+    """Return the metric of each image (N,) from probabilities and masks (H, W)."""
     pairs = zip(probabilities, masks, strict=True)
     return np.array(
         [score_image(p > threshold, m > 0)[metric] for p, m in pairs], dtype=np.float64

@@ -23,8 +23,13 @@ class Paths:
 
     @property
     def prepared(self) -> Path:
-        """Packed uint8 arrays and manifest.json."""
+        """Packed uint8 arrays and their index."""
         return self.root / "data" / "prepared" / self.dataset
+
+    @property
+    def splits(self) -> Path:
+        """splits.json, and who is where in numbers."""
+        return self.root / "data" / "splits" / self.dataset
 
     @property
     def model(self) -> Path:

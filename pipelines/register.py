@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kmunet.config import Params
 from kmunet.data.store import PackedSet, open_packed
@@ -24,7 +25,7 @@ from pipelines.tracking import CHALLENGER, CHAMPION, ModelVersion, Record, Regis
 
 def run(params: Params, paths: Paths) -> None:
     """Register models/<dataset> as `<prefix>-<dataset>` and write registered/."""
-    packed = open_packed(paths.prepared)
+    packed = open_packed(paths.prepared, paths.splits, params.train.size)
     registry = Registry(paths.root, registered_name(params, paths.dataset))
     identity = _identity(params, paths)
     version = registry.find("identity", identity)
@@ -70,13 +71,12 @@ def _compare(
     version: ModelVersion,
     champion: ModelVersion | None,
 ) -> Decision:
-    test = packed.indices("test")
-    images, masks = np.array(packed.images[test]), np.array(packed.masks[test])
-    gate = params.register_.gate
+    test, gate = packed.indices("test").tolist(), params.register_.gate
 
-    def apply(candidate: ModelVersion) -> Any:
-        found = registry.apply(candidate.version, images)
-        return scores(found, masks, gate.metric, params.evaluate.threshold)
+    def apply(candidate: ModelVersion) -> NDArray[np.float64]:
+        with registry.apply(candidate.version, packed.images, test) as found:
+            masks = (packed.masks[row] for row in test)
+            return scores(found, masks, gate.metric, params.evaluate.threshold)
 
     rival = apply(champion) if champion else None
     return decide(apply(version), rival, gate, params.evaluate)
@@ -101,7 +101,7 @@ def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> R
             "checkpoint_sha256": _sha256(paths.model / "model.safetensors"),
             "git_commit": _git_commit(paths.root),
         },
-        images=packed.images,
+        shape=packed.images.shape,
         fingerprint=packed.fingerprint,
         folders={"report": paths.report, "checkpoint": paths.model},
         files=(paths.metrics, paths.params, *([lock] if lock.exists() else [])),
@@ -130,7 +130,7 @@ def numbers(metrics: dict[str, Any], prefix: str) -> dict[str, float]:
 def _used(params: Params, dataset: str) -> dict[str, Any]:
     """Return the parameters that made the model."""
     sections = params.model_dump(mode="json", by_alias=True)
-    names = ("prepare", "augment", "model", "train", "evaluate")
+    names = ("prepare", "split", "augment", "model", "train", "evaluate")
     used = {name: sections[name] for name in names}
     return {**used, "source": sections["sources"][dataset]}
 

@@ -22,6 +22,12 @@ def stage_main(name: str, run: Run, argv: list[str] | None = None) -> int:
     return report_errors(name, lambda: _run(run, paths))
 
 
+def short(path: Path) -> Path:
+    """Relative to the current folder where it lies below: messages are read there."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def report_errors(name: str, action: Callable[[], None]) -> int:
     """Call `action`; print what a user can mend as `error: NAME: ...`, return 2."""
     signal.signal(signal.SIGTERM, _interrupt)

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
@@ -25,6 +25,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
+from kmunet.data.rows import RowFile
+from kmunet.data.shards import Shards
 from kmunet.errors import ServiceError
 from pipelines.paths import state_dir
 
@@ -42,7 +44,7 @@ class Record:
     metrics: Mapping[str, float]
     history: list[dict[str, float]]
     tags: Mapping[str, str]
-    images: NDArray[np.uint8]
+    shape: tuple[int, ...]  # of all images
     fingerprint: str
     folders: Mapping[str, Path] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
@@ -106,11 +108,19 @@ class Registry:
                 tags=dict(record.tags),
             )
 
-    def apply(self, version: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities (N, H, W) of a version, run with its own code."""
+    @contextmanager
+    def apply(
+        self, version: str, images: Shards, rows: Sequence[int]
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield probabilities (N, H, W) of a version, run with its own code.
+
+        They are mapped from a file, which goes when the block ends.
+        """
         with tempfile.TemporaryDirectory() as folder:
             source, out = Path(folder, "images.npy"), Path(folder, "out.npy")
-            np.save(source, images)
+            with RowFile(source, (len(rows), *images.shape[1:])) as file:
+                for place, row in enumerate(rows):
+                    file.write(place, images[row])
             done = subprocess.run(
                 [
                     sys.executable,
@@ -130,8 +140,7 @@ class Registry:
                     f"models:/{self.name}/{version} cannot be applied: "
                     f"{done.stderr.strip().splitlines()[-1]}"
                 )
-            result: NDArray[np.float32] = np.load(out, allow_pickle=False)
-            return result
+            yield np.load(out, mmap_mode="r", allow_pickle=False)
 
     def _open(self) -> None:
         """Make the experiment and the registered model where they are missing."""
@@ -160,8 +169,9 @@ def _log(record: Record) -> None:
         values = {key: value for key, value in row.items() if key != "epoch"}
         mlflow.log_metrics(values, step=int(row["epoch"]))
     mlflow.set_tags(dict(record.tags))
+    shape = np.broadcast_to(np.uint8(0), record.shape)  # takes no memory
     data = mlflow.data.from_numpy(
-        record.images, name=record.tags["dataset"], digest=record.fingerprint[:32]
+        shape, name=record.tags["dataset"], digest=record.fingerprint[:32]
     )
     mlflow.log_input(data, context="training")
     for place, folder in record.folders.items():

@@ -31,12 +31,13 @@ def run(params: Params, paths: Paths) -> None:
     A run that was interrupted goes on from its last epoch: its name is a hash of all
     that determines its result.
     """
-    packed = open_packed(paths.prepared)
+    packed = open_packed(paths.prepared, paths.splits, params.train.size)
     check_before_start(params, packed)
     cluster = _cluster(params, paths, packed)
     config = {
         "params": params.model_dump(mode="json", by_alias=True),
         "prepared": str(paths.prepared.resolve()),
+        "splits": str(paths.splits.resolve()),
     }
     try:
         with (
@@ -53,7 +54,8 @@ def train_worker(config: dict[str, Any], reporter: Reporter) -> None:
     """Run in every Ray worker: build model and data, and fit."""
     params = parse_params(config["params"])
     make_deterministic(params.train.seed, params.train.threads)
-    packed = open_packed(Path(config["prepared"]))
+    places = Path(config["prepared"]), Path(config["splits"])
+    packed = open_packed(*places, params.train.size)
     fit(
         build_model(**model_arguments(params)),
         _data(params, packed),
@@ -87,8 +89,8 @@ def _data(params: Params, packed: PackedSet) -> TrainingData:
     return TrainingData(
         train=SegmentationDataset(packed, packed.indices("train"), transform),
         validation=SegmentationDataset(packed, packed.indices("validation")),
-        mean=tuple(packed.manifest["mean"]),
-        std=tuple(packed.manifest["std"]),
+        mean=tuple(packed.mean),
+        std=tuple(packed.std),
     )
 
 
@@ -138,9 +140,9 @@ def _card(params: Params, packed: PackedSet, state: dict[str, Any]) -> dict[str,
     return {
         "model": model_arguments(params),
         "input": {
-            "size": packed.manifest["size"],
-            "mean": packed.manifest["mean"],
-            "std": packed.manifest["std"],
+            "size": packed.size,
+            "mean": packed.mean,
+            "std": packed.std,
         },
         "classes": ["lesion"],
         "threshold": params.train.threshold,

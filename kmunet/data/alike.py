@@ -7,27 +7,34 @@ taken out) aligned by the peak of its cross-correlation; agreement of small bloc
 Thresholds: docs/log.md says what they find on BUSI, CVC-ClinicDB and ISIC 2017.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kmunet.data.progress import show_progress
+from kmunet.data.progress import parallel_map, show_progress
 from kmunet.data.resize import resize_image
+from kmunet.data.rows import ScratchRows
 
 SIDE = 128  # pixels of a thumbnail
 NEIGHBOURS = 16  # candidates an image; more are reached from one to the next
 PEAK = 0.25  # of the cross-correlation at 64 pixels: below, no candidate
 AGREEMENT = 0.25  # share of the blocks: enough by itself
 CLEAR_PEAK, SOME_AGREEMENT = 0.4, 0.16  # enough together
+SCRATCH_BYTES = 4 * 32 * 32 + 8 * 64 * 33  # an image, while they are compared
 _REACH = 12  # pixels that one may be shifted against the other, at 64 and at 128
 _BLOCK, _ALIKE = 13, 0.3  # side of a block, correlation at which two blocks agree
 _FAINT = 12.0  # added to the energy of a block: JPEG's grid in flat areas is no detail
 _CHUNK = 1024
+_FINE = 512  # images whose detail is kept: 64 KB each
 
 Field = NDArray[np.float32]
-Thumbnails = NDArray[np.uint8]
+Thumbnails = NDArray[np.uint8] | ScratchRows
 
 
 @dataclass(frozen=True)
@@ -47,52 +54,127 @@ def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((grey + 500) // 1000).astype(np.uint8)
 
 
-def find_alike(thumbnails: Thumbnails) -> list[Alike]:
-    """All near-duplicates among uint8 (N, SIDE, SIDE), sorted."""
+def find_alike(thumbnails: Thumbnails, scratch: Path | None = None) -> list[Alike]:
+    """All near-duplicates among uint8 (N, SIDE, SIDE), sorted.
+
+    With `scratch`, a folder, what is worked out of each image lies in files there
+    (SCRATCH_BYTES an image) and memory holds 128 bytes an image and its pairs.
+    """
     if len(thumbnails) < 2:
         return []
-    pairs = _candidates(thumbnails)
-    peaks = _peaks(thumbnails, pairs)
-    kept = [
-        (pair, peak) for pair, peak in zip(pairs, peaks, strict=True) if peak > PEAK
-    ]
-    rows = sorted({row for pair, _ in kept for row in pair})
-    fine = {row: _fine(thumbnails[row]) for row in rows}
+    with ExitStack() as stack:
+        pairs = _candidates(thumbnails, _table(stack, scratch, (len(thumbnails), 1024)))
+        shape = len(thumbnails), 64, 33
+        spectra = _table(stack, scratch, shape, np.complex64)
+        peaks = _peaks(thumbnails, pairs, spectra)
+    likely = peaks > PEAK
+    fine = lru_cache(_FINE)(lambda row: _fine(thumbnails[row]))
 
-    def compare(item: tuple[tuple[int, int], float]) -> Alike | None:
+    def compare(item: tuple[list[int], float]) -> Alike | None:
         (a, b), peak = item
-        agreement, shift = _agreement(fine[a], fine[b])
+        agreement, shift = _agreement(fine(a), fine(b))
         clear = peak > CLEAR_PEAK and agreement > SOME_AGREEMENT
         return Alike(a, b, agreement, shift) if clear or agreement > AGREEMENT else None
 
+    kept = zip(pairs[likely].tolist(), peaks[likely].tolist(), strict=True)
     # One thread: these are many short calls, which threads would only hold up.
-    found = show_progress(map(compare, kept), len(kept), "comparing images")
+    found = show_progress(map(compare, kept), int(likely.sum()), "comparing images")
     return [alike for alike in found if alike is not None]
 
 
-def _candidates(thumbnails: Thumbnails) -> list[tuple[int, int]]:
-    """Each image with its nearest by thumbnail, the mean of the set taken out."""
+def _table(
+    stack: ExitStack, folder: Path | None, shape: tuple[int, ...], kind: Any = "f4"
+) -> Any:
+    """An array to be filled and read by rows: in memory, or in a file of `folder`."""
+    if folder is None:
+        return np.empty(shape, kind)
+    return stack.enter_context(ScratchRows(folder, shape, kind))
+
+
+def _chunks(count: int) -> list[slice]:
+    return [slice(n, min(count, n + _CHUNK)) for n in range(0, count, _CHUNK)]
+
+
+def _candidates(thumbnails: Thumbnails, flat: Any) -> NDArray[np.int64]:
+    """Each image with its nearest by thumbnail, the mean of the set taken out.
+
+    (M, 2) rows a < b, sorted. `flat`: table (N, 1024).
+    """
     count = len(thumbnails)
-    flat = _unit(_shrink(thumbnails, 32).reshape(count, -1))
-    flat = _unit(flat - flat.mean(axis=0))
-    found: set[tuple[int, int]] = set()
-    nearest = min(NEIGHBOURS + 1, count)
-    for start in range(0, count, _CHUNK):
-        close = flat[start : start + _CHUNK] @ flat.T
-        places = np.argpartition(-close, nearest - 1, axis=1)[:, :nearest]
-        for row, others in enumerate(places.tolist(), start=start):
-            found |= {(min(row, n), max(row, n)) for n in others if n != row}
-    return sorted(found)
+    total = np.zeros(1024)
+    for rows in _chunks(count):
+        part = _unit(_shrink(thumbnails[rows], 32)).reshape(-1, 1024)
+        flat[rows] = part
+        total += part.sum(axis=0, dtype=np.float64)
+    mean = (total / count).astype(np.float32)
+    for rows in _chunks(count):
+        flat[rows] = _unit(flat[rows] - mean)
+    nearest = _nearest(flat, min(NEIGHBOURS, count - 1))
+    one = np.repeat(np.arange(count), nearest.shape[1])
+    other = nearest.ravel().astype(np.int64)
+    codes = np.unique(np.minimum(one, other) * count + np.maximum(one, other))
+    return np.stack(np.divmod(codes, count), axis=1)
 
 
-def _peaks(thumbnails: Thumbnails, pairs: Sequence[tuple[int, int]]) -> Iterator[float]:
-    """Highest correlation of the detail of each pair at 64 pixels, within reach."""
-    detail = _unit(_detail(_shrink(thumbnails, 64), 2.0, 4.0, 4.0) * _taper(64))
-    spectra = np.fft.rfft2(detail).astype(np.complex64)
-    for start in range(0, len(pairs), _CHUNK):
-        rows = np.asarray(pairs[start : start + _CHUNK])
-        both = spectra[rows[:, 0]] * spectra[rows[:, 1]].conj()
-        yield from _within_reach(both, 64).max(axis=(1, 2)).tolist()
+def _nearest(flat: Any, most: int) -> NDArray[np.int32]:
+    """Rows (N, most) of the largest products with each of `flat` (N, D), block-wise."""
+    count = len(flat)
+    best = np.full((count, most), -np.inf, np.float32)
+    where = np.zeros((count, most), np.int32)
+
+    def compare(number: int) -> Iterator[tuple[slice, Field, slice]]:
+        own = flat[chunks[number]]
+        for other in chunks[number:]:
+            close = own @ flat[other].T
+            if other is chunks[number]:
+                np.fill_diagonal(close, -np.inf)
+                yield other, close, other
+            else:
+                yield chunks[number], close, other
+                yield other, np.ascontiguousarray(close.T), chunks[number]
+
+    chunks = _chunks(count)
+    for number in show_progress(iter(range(len(chunks))), len(chunks), "neighbours"):
+        for rows, close, columns in compare(number):
+            _keep_best(best[rows], where[rows], close, columns.start)
+    return where
+
+
+def _keep_best(best: Field, where: NDArray[np.int32], close: Field, first: int) -> None:
+    """Take what is above the least of a row of `best` (n, k); columns from `first`."""
+    most = best.shape[1]
+    rows, columns = np.nonzero(close > best.min(axis=1)[:, None])
+    if not rows.size:
+        return
+    counts = np.bincount(rows, minlength=len(best))
+    place = most + np.arange(rows.size) - np.repeat(counts.cumsum() - counts, counts)
+    values = np.full((len(best), most + counts.max()), -np.inf, np.float32)
+    names = np.zeros(values.shape, np.int32)
+    values[:, :most], names[:, :most] = best, where
+    values[rows, place] = close[rows, columns]
+    names[rows, place] = first + columns
+    top = np.argpartition(-values, most - 1, axis=1)[:, :most]
+    best[:] = np.take_along_axis(values, top, axis=1)
+    where[:] = np.take_along_axis(names, top, axis=1)
+
+
+def _peaks(thumbnails: Thumbnails, pairs: NDArray[np.int64], spectra: Any) -> Field:
+    """Highest correlation of the detail of each pair at 64 pixels, within reach.
+
+    `spectra`: table complex64 (N, 64, 33).
+    """
+    for rows in _chunks(len(thumbnails)):
+        detail = _detail(_shrink(thumbnails[rows], 64), 2.0, 4.0, 4.0) * _taper(64)
+        spectra[rows] = np.fft.rfft2(_unit(detail)).astype(np.complex64)
+
+    def correlate(part: slice) -> Field:
+        rows, place = np.unique(pairs[part], return_inverse=True)
+        own, place = spectra[rows], place.reshape(-1, 2)
+        both = own[place[:, 0]] * own[place[:, 1]].conj()
+        return np.asarray(_within_reach(both, 64).max(axis=(1, 2)))
+
+    found = parallel_map(correlate, _chunks(len(pairs)), "correlating")
+    return np.concatenate(list(found))
 
 
 def _agreement(a: Field, b: Field) -> tuple[float, tuple[int, int]]:
@@ -137,7 +219,7 @@ def _blocks(field: Field) -> Field:
     return np.asarray(rows - rows.mean(axis=1, keepdims=True), np.float32)
 
 
-def _shrink(thumbnails: Thumbnails, side: int) -> Field:
+def _shrink(thumbnails: NDArray[np.uint8], side: int) -> Field:
     step = SIDE // side
     blocks = thumbnails.reshape(len(thumbnails), side, step, side, step)
     return np.asarray(blocks.mean(axis=(2, 4), dtype=np.float32))

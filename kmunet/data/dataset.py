@@ -38,7 +38,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         image = np.array(self.packed.images[row])
         mask = np.array(self.packed.masks[row])
         if self.transform is not None:
-            name = self.packed.records[row].id
+            name = self.packed.ids[row]
             image, mask = self.transform(image, mask, epoch=epoch, image_id=name)
         channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
         return {

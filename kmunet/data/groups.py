@@ -8,7 +8,8 @@ import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from kmunet.data.alike import Thumbnails, find_alike
 from kmunet.data.record import Record
 
 Kind = Literal["exact", "hash", "near", "id"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 HASH_BITS = 6  # of 64: up to here a perceptual hash alone would have shown the pair
 COMPARABLE = 0.45  # agreement from which masks must overlap
 WORDS = {"exact": "the same pixels", "hash": "the same perceptual hash",
@@ -35,33 +37,38 @@ class Link:
     shift: tuple[int, int] = (0, 0)  # of b upon a, at the thumbnails' size
 
 
-def find_links(records: Sequence[Record], thumbnails: Thumbnails) -> list[Link]:
+def find_links(
+    records: Sequence[Record], thumbnails: Thumbnails, scratch: Path | None = None
+) -> list[Link]:
     """Exact, perceptual and near-duplicates, and ISIC images shared between years.
 
     thumbnails: uint8 (N, SIDE, SIDE). A pair is listed once, by its strongest reason;
-    n copies of the same pixels by n - 1 pairs.
+    n copies of the same pixels by n - 1 pairs. `scratch`: see `find_alike`.
     """
     links: dict[tuple[int, int], Link] = {}
     same: list[tuple[Kind, list[list[int]]]] = [
-        ("exact", _pixels(records)),
+        ("exact", same_pixels(records)),
         ("id", _numbers(records)),
     ]
     for kind, sets in same:
         for first, *others in sets:
             for row in others:
                 links.setdefault((first, row), Link(first, row, kind, 1.0))
-    hashes = perceptual_hashes(thumbnails)
-    for alike in find_alike(thumbnails):
+    found = find_alike(thumbnails, scratch)
+    rows = sorted({row for alike in found for row in (alike.a, alike.b)})
+    own = perceptual_hashes(thumbnails[row] for row in rows)
+    hashes = dict(zip(rows, own.tolist(), strict=True))
+    for alike in found:
         if records[alike.a].image_sha256 == records[alike.b].image_sha256:
             continue
-        distance = (int(hashes[alike.a]) ^ int(hashes[alike.b])).bit_count()
+        distance = (hashes[alike.a] ^ hashes[alike.b]).bit_count()
         word: Kind = "hash" if distance <= HASH_BITS else "near"
         score = round(alike.agreement, 3)
         links[alike.a, alike.b] = Link(alike.a, alike.b, word, score, alike.shift)
     return [links[key] for key in sorted(links)]
 
 
-def perceptual_hashes(thumbnails: Thumbnails) -> NDArray[np.uint64]:
+def perceptual_hashes(thumbnails: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint64]:
     """64-bit hash of the low frequencies (pHash) of each, uint64 (N,)."""
     import imagehash
     from PIL import Image
@@ -158,11 +165,15 @@ def _overlap(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> float:
     return int((one & two).sum()) / union if union else 1.0
 
 
-def _pixels(records: Sequence[Record]) -> list[list[int]]:
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, record in enumerate(records):
-        rows[record.image_sha256].append(row)
-    return list(rows.values())
+def same_pixels(records: Sequence[Record]) -> list[list[int]]:
+    """Rows, ascending, of each image that is there more than once; by first row."""
+    digests = np.fromiter(
+        (r.image_sha256.encode() for r in records), "S64", len(records)
+    )
+    order = np.argsort(digests, kind="stable")
+    begins = np.flatnonzero(digests[order][1:] != digests[order][:-1]) + 1
+    sets = np.split(order, begins)
+    return sorted(rows.tolist() for rows in sets if len(rows) > 1)
 
 
 def _numbers(records: Sequence[Record]) -> list[list[int]]:

@@ -1,7 +1,6 @@
 """Every pair is decoded once before anything is written; all problems in one error."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from kmunet.data.alike import SIDE, thumbnail
 from kmunet.data.decode import Pixels
-from kmunet.data.groups import Link
+from kmunet.data.groups import Link, same_pixels
 from kmunet.data.pairs import Pair, Source
 from kmunet.data.progress import parallel_map
 from kmunet.data.record import Record
@@ -50,7 +49,7 @@ def examine_all(source: Source) -> list[Examined]:
         else:
             faults.append(outcome)
     if faults:
-        raise _summary(source, faults)
+        raise summary(source, faults)
     return found
 
 
@@ -85,9 +84,15 @@ def examine(pair: Pair) -> Examined | DataError:
         image, mask, grey = pair.read_checked()
     except DataError as error:
         return error
+    small = resize_mask(np.minimum(mask, 1), SIDE, SIDE)
+    record = describe(pair, image, mask, grey)
+    return Examined(record, thumbnail(image), small, measure(image))
+
+
+def describe(pair: Pair, image: Pixels, mask: Pixels, grey: bool) -> Record:
+    """The record of a decoded pair, not yet split."""
     height, width = mask.shape
-    inside = np.minimum(mask, 1)
-    record = Record(
+    return Record(
         id=pair.id,
         category=pair.category,
         height=height,
@@ -98,19 +103,18 @@ def examine(pair: Pair) -> Examined | DataError:
         grey_edges=grey,
         peak=int(image.max()),
     )
-    small = resize_mask(inside, SIDE, SIDE)
-    return Examined(record, thumbnail(image), small, measure(image))
 
 
 def _digest(*arrays: Pixels) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(repr(array.shape).encode())
-        digest.update(array.tobytes())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
-def _summary(source: Source, faults: list[DataError]) -> DataError:
+def summary(source: Source, faults: Sequence[DataError]) -> DataError:
+    """One error for all: the first ten, and how many more there are."""
     lines = [str(fault) for fault in faults[:MOST_LISTED]]
     if len(faults) > MOST_LISTED:
         lines.append(f"and {len(faults) - MOST_LISTED} more")
@@ -123,10 +127,8 @@ def _summary(source: Source, faults: list[DataError]) -> DataError:
 
 
 def _duplicates(records: Sequence[Record]) -> list[str]:
-    same: dict[str, list[str]] = defaultdict(list)
-    for record in records:
-        same[record.image_sha256].append(record.id)
-    groups = [" = ".join(ids) for ids in same.values() if len(ids) > 1]
+    sets = same_pixels(records)
+    groups = [" = ".join(records[row].id for row in rows) for rows in sets]
     if not groups:
         return []
     text = "the same pixels under several ids, kept in one split"

@@ -54,7 +54,11 @@ class Pair:
 
     def read_checked(self) -> tuple[Pixels, Pixels, bool]:
         """As `read`, and whether a mask had grey values between its two."""
-        image = self.read_image()
+        return self.decode(self.files.read(self.image))
+
+    def decode(self, data: bytes) -> tuple[Pixels, Pixels, bool]:
+        """As `read_checked`, where `data` of the image's file was read already."""
+        image = decode_image(data, self.image)
         height, width = image.shape[:2]
         mask = np.zeros((height, width), np.uint8)
         any_grey = False

@@ -3,13 +3,15 @@
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 SECONDS_BETWEEN_LINES = 10.0
+_AHEAD = 4  # items begun or done for each thread, and not yet taken
 
 
 def parallel_map(
@@ -17,15 +19,31 @@ def parallel_map(
 ) -> Iterator[Result]:
     """`function` of each item, in their order; decoding releases Python's lock.
 
-    What is not yet begun is dropped when the caller stops or is interrupted.
+    Only a few results wait to be taken, however many items there are. What is not yet
+    begun is dropped when the caller stops or is interrupted.
     """
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    threads = min(8, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(threads)
     try:
-        futures = [pool.submit(function, item) for item in items]
-        results = (future.result() for future in futures)
+        results = _in_order(pool, function, items, threads * _AHEAD)
         yield from show_progress(results, len(items), label)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    ahead: int,
+) -> Iterator[Result]:
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def show_progress(items: Iterator[Item], total: int, label: str) -> Iterator[Item]:

@@ -27,7 +27,7 @@ Kept = Literal["", "official", "declared"]
 
 
 class SplitRules(SplitShares, Protocol):
-    """kmunet.config.PrepareParams, or anything with these."""
+    """kmunet.config.SplitParams, or anything with these."""
 
     @property
     def protocol(self) -> str: ...
@@ -191,7 +191,7 @@ def _refuse_declared_leak(
             raise DataError(
                 f"leak in the declared split: {records[other].id} ({splits[other]}) "
                 f"and {records[row].id} ({split}) belong together ('{group}'); "
-                "correct the split column, or set prepare.official to false"
+                "correct the split column, or set split.official to false"
             )
 
 
@@ -247,7 +247,7 @@ def _shares(rules: SplitRules, fixed: set[str]) -> tuple[list[str], list[float]]
         names[rules.fold] = "validation"
     elif rules.folds == 2:
         raise ConfigError(
-            "params.yaml: prepare.folds: 2 folds cannot be train, validation and "
+            "params.yaml: split.folds: 2 folds cannot be train, validation and "
             "test; set at least 3 (2 will do where there is an official test set)"
         )
     else:

@@ -19,7 +19,7 @@ from kmunet.errors import DataError
 
 
 class SplitShares(Protocol):
-    """kmunet.config.PrepareParams, or anything with these."""
+    """kmunet.config.SplitParams, or anything with these."""
 
     @property
     def seed(self) -> int: ...

@@ -1,200 +1,136 @@
-"""Packed data set: images.npy and masks.npy, memory-mapped, and manifest.json.
-
-Rows are written one at a time, so memory stays constant; the folder appears whole or
-not at all; the same input gives the same bytes.
-"""
+"""A prepared data set with a split: what training and evaluation read."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kmunet.data.atomic import new_folder, require_space
-from kmunet.data.progress import parallel_map
-from kmunet.data.record import BOTH, SPLITS, Record
-from kmunet.data.resize import resize_image, resize_mask
-from kmunet.data.rows import RowFile
+from kmunet.data.index import Names, Records
+from kmunet.data.prepared import Prepared, open_prepared
+from kmunet.data.record import PLACES, SPLITS, in_split
+from kmunet.data.shards import Pixels, Shards
 from kmunet.errors import DataError
 
-Pixels = NDArray[np.uint8]
-VERSION = 1
-
-
-class Readable(Protocol):
-    """Anything that gives an image (H, W, 3) and a mask (H, W) in {0, 1}."""
-
-    def read(self) -> tuple[Pixels, Pixels]: ...
+__all__ = ["PackedSet", "open_packed", "open_prepared"]
+_REMEDY = "run the split stage again"
 
 
 @dataclass(frozen=True)
 class PackedSet:
-    """A prepared data set. Pickled by its folder: a worker maps the files anew."""
+    """Images at one size and who is where. Pickled by its folders: pages are shared."""
 
-    folder: Path
-    images: Pixels  # memmap (N, S, S, 3) RGB
-    masks: Pixels  # memmap (N, S, S) in {0, 1}
-    records: tuple[Record, ...]
-    manifest: dict[str, Any]
+    prepared: Prepared
+    splits: Path
+    size: int  # side of the square, pixels
+    places: NDArray[np.uint8]  # (N,) of PLACES
+    division: dict[str, Any]  # split.json
+
+    @property
+    def images(self) -> Shards:
+        """(N, S, S, 3) RGB."""
+        return self.prepared.images[self.size]
+
+    @property
+    def masks(self) -> Shards:
+        """(N, S, S) in {0, 1}."""
+        return self.prepared.masks[self.size]
+
+    @property
+    def ids(self) -> Names:
+        return self.prepared.ids
+
+    @cached_property
+    def records(self) -> Records:
+        """A Record a row, with its place in the split."""
+        own, places = self.prepared, [PLACES[n] for n in self.places.tolist()]
+        return Records(own.index, own.ids, own.groups, own.header["categories"], places)
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of all that the manifest says, which includes the pixels' hashes."""
-        return str(self.manifest["fingerprint"])
+        """sha256 for pixels, names, split and size: all that training depends on."""
+        text = f"{self.division['fingerprint']}:{self.size}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
-    def size(self) -> int:
-        """Side of the square, pixels."""
-        return int(self.images.shape[1])
+    def mean(self) -> list[float]:
+        """Of the training images at this size, by channel, on the scale 0 to 1."""
+        return list(self.division["statistics"][str(self.size)]["mean"])
+
+    @property
+    def std(self) -> list[float]:
+        return list(self.division["statistics"][str(self.size)]["std"])
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """All that is told of this set: source, counts, settings, warnings."""
+        header = self.prepared.header
+        return {
+            "source": header["source"],
+            "size": self.size,
+            "counts": self.division["counts"],
+            "split": self.division["settings"],
+            "mean": self.mean,
+            "std": self.std,
+            "warnings": [*header["warnings"], *self.division["notes"]],
+            "fingerprint": self.fingerprint,
+        }
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """Rows of "train", "validation" or "test", ascending."""
         if split not in SPLITS:
             raise DataError(f"unknown split '{split}'; choose of {', '.join(SPLITS)}")
-        rows = [row for row, item in enumerate(self.records) if _is_in(item, split)]
-        return np.asarray(rows, np.int64)
+        return np.flatnonzero(in_split(self.places, split)).astype(np.int64)
+
+    def native(self, row: int) -> tuple[Pixels, Pixels]:
+        """Image (H, W, 3) and mask (H, W) at native size."""
+        return self.prepared.native(row)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_packed, (self.folder,)
+        return open_packed, (self.prepared.folder, self.splits, self.size)
 
 
-def write_packed(
-    folder: Path,
-    examples: Sequence[Readable],
-    records: Sequence[Record],
-    size: int,
-    about: Mapping[str, Any],
-    extra: Mapping[str, bytes] | None = None,
-) -> PackedSet:
-    """Write examples at `size` with their split records; `about` joins the manifest.
+def open_packed(folder: Path, splits: Path, size: int | None = None) -> PackedSet:
+    """Map a prepared data set and its split, at `size` or at the first of its sizes.
 
-    `about["warnings"]` is extended; `extra` are files to lie beside it. Raises
-    DataError where the disk is too full.
+    Raises DataError where one is missing, damaged or of other data.
     """
-    needed = len(records) * (size * size * 4 + 1000) + 2**20
-    require_space(folder, needed, "free some, or lower the size under 'sources'")
-    with new_folder(folder) as partial:
-        sums, lost = _write_rows(partial, examples, records, size)
-        notes = list(about.get("warnings", ()))
-        if lost:
-            notes.append(f"lesions that vanish at {size}x{size} pixels: {lost}")
-        manifest = {
-            **about,
-            **_statistics(records, sums, size),
-            "warnings": notes,
-            "version": VERSION,
-            "size": size,
-            "files": {name: _digest(partial / name) for name in _shapes(1, 1)},
-            "records": [asdict(record) for record in records],
-        }
-        manifest["fingerprint"] = hashlib.sha256(_json(manifest)).hexdigest()
-        (partial / "manifest.json").write_bytes(_json(manifest))
-        for name, data in (extra or {}).items():
-            (partial / name).write_bytes(data)
-    return open_packed(folder)
-
-
-def open_packed(folder: Path) -> PackedSet:
-    """Map a prepared data set. Raises DataError where it is missing or damaged."""
-    remedy = "run the prepare stage again"
+    prepared = open_prepared(folder)
     try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        records = tuple(Record(**record) for record in manifest["records"])
-        shapes = _shapes(len(records), manifest["size"])
-        arrays = {
-            name: np.load(folder / name, mmap_mode="r", allow_pickle=False)
-            for name in shapes
-        }
+        division = json.loads((splits / "split.json").read_bytes())
+        places = np.load(splits / "places.npy", allow_pickle=False)
+        made_for = division["prepared"]
     except FileNotFoundError as error:
-        raise DataError(f"{error.filename}: no such file; {remedy}") from None
+        raise DataError(f"{error.filename}: no such file; {_REMEDY}") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise DataError(f"{folder}: damaged ({error}); {remedy}") from None
-    for name, shape in shapes.items():
-        array = arrays[name]
-        if array.shape != shape or array.dtype != np.uint8:
-            raise DataError(
-                f"{folder / name}: {array.dtype} {array.shape}, but manifest.json "
-                f"says uint8 {shape}; {remedy}"
-            )
-    return PackedSet(
-        folder.absolute(), arrays["images.npy"], arrays["masks.npy"], records, manifest
-    )
+        raise DataError(f"{splits}: damaged ({error}); {_REMEDY}") from None
+    if made_for != prepared.fingerprint:
+        raise DataError(f"{splits}: of other data than {folder} holds; {_REMEDY}")
+    if division["fingerprint"] != split_fingerprint(prepared, places):
+        raise DataError(f"{splits}: places.npy and split.json differ; {_REMEDY}")
+    chosen = choose_size(prepared, size)
+    return PackedSet(prepared, splits.absolute(), chosen, places, division)
 
 
-def _is_in(record: Record, split: str) -> bool:
-    return record.split == split or (record.split == BOTH and split != "train")
+def choose_size(prepared: Prepared, size: int | None) -> int:
+    """`size` if it was prepared; the first of the sizes for None. Raises DataError."""
+    if size is None:
+        return prepared.sizes[0]
+    if size not in prepared.sizes:
+        raise DataError(
+            f"train.size: {size} is none of the sizes in {prepared.folder.name}: "
+            f"{', '.join(map(str, prepared.sizes))}; choose one of these, or add it to "
+            "'sizes' under 'sources' and run the prepare stage"
+        )
+    return size
 
 
-def _shapes(count: int, size: int) -> dict[str, tuple[int, ...]]:
-    return {
-        "images.npy": (count, size, size, 3),
-        "masks.npy": (count, size, size),
-    }
-
-
-def _write_rows(
-    folder: Path, examples: Sequence[Readable], records: Sequence[Record], size: int
-) -> tuple[NDArray[np.int64], int]:
-    """Write all rows; sums of values and squares of train, and lesions lost."""
-    shapes = _shapes(len(records), size)
-    sums = np.zeros((2, 3), np.int64)
-    lost = 0
-    with (
-        RowFile(folder / "images.npy", shapes["images.npy"]) as images,
-        RowFile(folder / "masks.npy", shapes["masks.npy"]) as masks,
-    ):
-
-        def write(row: int) -> tuple[NDArray[np.int64], bool]:
-            image, mask = examples[row].read()
-            small, small_mask = (
-                resize_image(image, size, size),
-                resize_mask(mask, size, size),
-            )
-            images.write(row, small)
-            masks.write(row, small_mask)
-            values = small.reshape(-1, 3).astype(np.int64)
-            return np.stack([values.sum(0), (values**2).sum(0)]), bool(
-                mask.any() and not small_mask.any()
-            )
-
-        rows = range(len(records))
-        for row, (sum_, gone) in enumerate(parallel_map(write, rows, "packing")):
-            if records[row].split == "train":
-                sums += sum_
-            lost += gone
-    return sums, lost
-
-
-def _statistics(
-    records: Sequence[Record], sums: NDArray[np.int64], size: int
-) -> dict[str, Any]:
-    """Counts per split; mean and std per channel of train on the scale 0 to 1."""
-    counts = {}
-    for split in SPLITS:
-        shares = [r.foreground for r in records if _is_in(r, split)]
-        counts[split] = {
-            "images": len(shares),
-            "empty": sum(share == 0.0 for share in shares),
-            "foreground": round(sum(shares) / max(1, len(shares)), 6),
-        }
-    pixels = max(1, counts["train"]["images"]) * size * size
-    mean = sums[0] / pixels
-    std = np.sqrt(np.maximum(sums[1] / pixels - mean**2, 0.0))
-    return {
-        "counts": counts,
-        "mean": [round(float(value) / 255, 6) for value in mean],
-        "std": [round(float(value) / 255, 6) for value in std],
-    }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, sort_keys=True, indent=1) + "\n").encode()
+def split_fingerprint(prepared: Prepared, places: NDArray[np.uint8]) -> str:
+    """sha256 of a prepared set and who is where in it."""
+    digest = hashlib.sha256(prepared.fingerprint.encode())
+    digest.update(np.ascontiguousarray(places, np.uint8).data)
+    return digest.hexdigest()

@@ -1,7 +1,7 @@
 """Metrics: arrays in, numbers out. docs/metrics.md defines each."""
 
 from kmunet.evaluation.bootstrap import bootstrap_interval
-from kmunet.evaluation.pooled import pooled_iou
+from kmunet.evaluation.pooled import pool, pooled_iou, shared_pixels
 from kmunet.evaluation.summary import breakdown, score_image, summarize
 from kmunet.evaluation.surface import hd95
 
@@ -9,7 +9,9 @@ __all__ = [
     "bootstrap_interval",
     "breakdown",
     "hd95",
+    "pool",
     "pooled_iou",
     "score_image",
+    "shared_pixels",
     "summarize",
 ]

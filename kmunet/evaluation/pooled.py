@@ -6,6 +6,8 @@ batch size and the order, and large lesions outweigh small ones: for comparison 
 published tables only.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,18 +26,26 @@ def pooled_iou(
         raise ValueError(
             f"preds {preds.shape} and truths {truths.shape} must both be (N, H, W)"
         )
+    counts = [shared_pixels(p, t) for p, t in zip(preds, truths, strict=True)]
+    return pool(counts, batch_size, smooth)
+
+
+def shared_pixels(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[int, int]:
+    """Pixels of intersection and union of two masks."""
+    return int(np.count_nonzero(pred & truth)), int(np.count_nonzero(pred | truth))
+
+
+def pool(
+    counts: Sequence[tuple[int, int]],
+    batch_size: int = PAPER_BATCH,
+    smooth: float = PAPER_SMOOTH,
+) -> tuple[float, float]:
+    """(IoU, Dice) from intersection and union of each image, in their order."""
     total = {"iou": 0.0, "dice": 0.0}
-    for start in range(0, len(preds), batch_size):
-        pred, truth = (x[start : start + batch_size] for x in (preds, truths))
-        iou = _smoothed_iou(pred, truth, smooth)
-        total["iou"] += iou * len(pred)
-        total["dice"] += 2.0 * iou / (1.0 + iou) * len(pred)
-    return total["iou"] / len(preds), total["dice"] / len(preds)
-
-
-def _smoothed_iou(
-    pred: NDArray[np.bool_], truth: NDArray[np.bool_], smooth: float
-) -> float:
-    intersection = np.count_nonzero(pred & truth)
-    union = np.count_nonzero(pred | truth)
-    return (intersection + smooth) / (union + smooth)
+    for start in range(0, len(counts), batch_size):
+        batch = counts[start : start + batch_size]
+        intersection, union = (sum(column) for column in zip(*batch, strict=True))
+        iou = (intersection + smooth) / (union + smooth)
+        total["iou"] += iou * len(batch)
+        total["dice"] += 2.0 * iou / (1.0 + iou) * len(batch)
+    return total["iou"] / len(counts), total["dice"] / len(counts)

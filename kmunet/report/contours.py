@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 GREEN = (0, 200, 83)
 MAGENTA = (255, 0, 170)
 PANEL = 384  # pixels, the longer side that a smaller image is brought to
+LARGEST = 1024  # pixels, the same for a larger image
 _STRIP = 28  # pixels, the line of text above the panels
 _GAP = 6
 
@@ -22,16 +23,17 @@ Mask = NDArray[np.bool_]
 
 
 def overlay(image: Pixels, truth: Mask, pred: Mask) -> Pixels:
-    """Image | the same with outlines; uint8 RGB (H, 2 W + gap, 3), small ones enlarged.
+    """Image | the same with outlines; uint8 RGB (H, 2 W + gap, 3), at a middle size.
 
     image: uint8 (H, W, 3); truth, pred: bool (H, W). Truth is drawn wide and the
     prediction narrow above it, so that both are seen where they agree.
     """
-    scale = max(1.0, PANEL / max(image.shape[:2]))
-    plain = _enlarge(image, scale, cv2.INTER_CUBIC)
+    longer = max(image.shape[:2])
+    scale = min(max(1.0, PANEL / longer), LARGEST / longer)
+    plain = _scale(image, scale, cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
     drawn = plain.copy()
     for mask, colour, width in ((truth, GREEN, 6), (pred, MAGENTA, 2)):
-        big = _enlarge(mask.astype(np.uint8), scale, cv2.INTER_NEAREST)
+        big = _scale(mask.astype(np.uint8), scale, cv2.INTER_NEAREST)
         lines, _ = cv2.findContours(big, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(drawn, lines, -1, colour, width)
     gap = np.full((plain.shape[0], _GAP, 3), 255, np.uint8)
@@ -53,7 +55,7 @@ def write_overlay(
     canvas.save(path, format="PNG")
 
 
-def _enlarge(array: Pixels, scale: float, interpolation: int) -> Pixels:
+def _scale(array: Pixels, scale: float, interpolation: int) -> Pixels:
     if scale == 1.0:
         return np.ascontiguousarray(array)
     height, width = (max(1, round(side * scale)) for side in array.shape[:2])

@@ -12,7 +12,7 @@ def run_facts(
     params: Mapping[str, Any],
     manifest: Mapping[str, Any],
 ) -> Facts:
-    """Headed tables from metrics.json, model.json, params.yaml and manifest.json."""
+    """Headed tables of metrics.json, model.json, params.yaml, and a packed set."""
     counts = manifest["counts"].items()
     return {
         "Data": {
@@ -21,7 +21,7 @@ def run_facts(
             "source": manifest["source"],
             "size, pixels": manifest["size"],
             **{f"{split} images": _images(values) for split, values in counts},
-            **_named("prepare", manifest["split"]),
+            **_named("split", manifest["split"]),
             **({"notes": manifest["warnings"]} if manifest["warnings"] else {}),
         },
         "Model": {

@@ -28,19 +28,48 @@ def test_the_committed_file_is_valid():
         ("train", "epochs", "many", r"train\.epochs: .*got 'many'"),
         ("train", "optimizer", "lion", r"train\.optimizer: .*'adam', 'adamw' or 'sgd'"),
         ("train", "workers", 3, "batch_size 8 must be a multiple of workers 3"),
-        ("prepare", "test", 0.9, "must leave a share to train on"),
-        ("prepare", "seed", -4, r"prepare\.seed"),
-        ("prepare", "fold", 1, "fold 1 must be below folds 1"),
-        ("prepare", "protocol", "random", r"prepare\.protocol: .*'clean' or 'paper'"),
+        ("split", "test", 0.9, "must leave a share to train on"),
+        ("split", "seed", -4, r"split\.seed"),
+        ("split", "fold", 1, "fold 1 must be below folds 1"),
+        ("split", "protocol", "random", r"split\.protocol: .*'clean' or 'paper'"),
         ("model", "widths", [100, 160, 256], "model: widths: .*multiple of 8, got 100"),
         ("model", "name", "resnet", r"model\.name: .*'km_unet'"),
+        ("prepare", "seed", 1, r"prepare\.seed: moved: it is split\.seed now"),
+        ("prepare", "native", False, r"native needs prepare\.native: true"),
         ("evaluate", "threshold", 1.5, r"evaluate\.threshold: .*less than 1"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(raw, section, key, value, message):
+    raw["evaluate"]["resolution"] = "native"
     raw[section][key] = value
     with pytest.raises(ConfigError, match=message):
         parse_params(raw)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"size": 256}, r"sources\.busi\.size: is 'sizes' now, a list, such as"),
+        ({"sizes": 256}, r"sources\.busi\.sizes: .*got 256"),
+        ({"sizes": []}, r"sources\.busi\.sizes: .*at least 1 item"),
+        ({"sizes": [64, 64]}, r"sources\.busi: sizes \[64, 64\]: each once"),
+        ({"sizes": [8]}, r"sources\.busi\.sizes\.0: .*greater than or equal to 32"),
+    ],
+)
+def test_sizes_are_a_list(raw, sizes, message):
+    raw["sources"]["busi"] = {"kind": "busi", **sizes}
+    with pytest.raises(ConfigError, match=message):
+        parse_params(raw)
+
+
+def test_the_size_to_train_at_is_one_of_them(raw):
+    raw["sources"]["busi"]["sizes"] = [256, 128]
+    assert parse_params(raw).size("busi") == 256
+    raw["train"]["size"] = 128
+    params = parse_params(raw)
+    assert params.size("busi") == 128
+    with pytest.raises(ConfigError, match=r"train\.size: 128 is none of sources\.cvc"):
+        params.size("cvc")
 
 
 def test_a_missing_key_is_refused_by_name(raw):

@@ -2,15 +2,15 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from kmunet.data.integrity import check
+from kmunet.data.division import write_split
+from kmunet.data.pack import write_packed
 from kmunet.data.sources import open_source
-from kmunet.data.splits import split
-from kmunet.data.store import write_packed
 from kmunet.data.synthetic import write_synthetic
 
 
@@ -44,15 +44,22 @@ def lesions(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def packed(tmp_path_factory):
-    """Thirty synthetic pairs, prepared at 32 pixels."""
-    from dataclasses import replace
-    from types import SimpleNamespace
+def rules():
+    """Rules of a split: a fifth each to select on and to test, but for `changes`."""
 
+    def make(**changes):
+        plain = {"protocol": "clean", "seed": 1, "validation": 0.2, "test": 0.2,
+                 "folds": 1, "fold": 0, "official": True}  # fmt: skip
+        return SimpleNamespace(**{**plain, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory, rules):
+    """Thirty synthetic pairs, prepared at 32 pixels and divided."""
     root = tmp_path_factory.mktemp("packed")
     write_synthetic(root / "raw", images=30, size=40, seed=5)
     with open_source("folder", root / "raw") as source:
-        found = check(source)
-        places = split(found, SimpleNamespace(seed=1, validation=0.2, test=0.2))
-        records = [replace(r, split=s) for r, s in zip(found, places, strict=True)]
-        return write_packed(root / "set", source.pairs(), records, 32, {})
+        prepared = write_packed(root / "set", source, [32])
+    return write_split(prepared, root / "split", rules(), {})

@@ -1,8 +1,13 @@
-"""A packed set appears whole or not at all, and is refused when it was changed."""
+"""A prepared set appears whole or not at all, and is refused when it was changed."""
 
 import json
+import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import namedtuple
 from dataclasses import replace
 
@@ -10,46 +15,75 @@ import numpy as np
 import pytest
 
 from kmunet.data import atomic
+from kmunet.data.division import write_split
+from kmunet.data.header import verify_packed
 from kmunet.data.integrity import check, warnings
+from kmunet.data.pack import write_packed
 from kmunet.data.resize import resize_image, resize_mask
 from kmunet.data.sources import open_source
-from kmunet.data.store import open_packed, write_packed
+from kmunet.data.store import open_packed, open_prepared
 from kmunet.errors import DataError
 
 
-def pack(raw, folder, size=24, examples=None, **about):
+def pack(raw, folder, sizes=(24,), **options):
     with open_source("folder", raw) as source:
-        records = [
-            replace(r, split=["train", "validation", "test"][n % 3])
-            for n, r in enumerate(check(source))
-        ]
-        return write_packed(folder, examples or source.pairs(), records, size, about)
+        return write_packed(folder, source, sizes, **options)
 
 
-def test_rows_are_the_resized_pairs(lesions, tmp_path):
-    packed = pack(lesions, tmp_path / "set")
+def contents(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("shard_bytes", [2**28, 5 * 24 * 24 * 3, 1])
+def test_rows_are_the_resized_pairs(lesions, tmp_path, shard_bytes):
+    packed = pack(lesions, tmp_path / "set", (24, 17), shard_bytes=shard_bytes)
     with open_source("folder", lesions) as source:
+        records = check(source)
         for row, pair in enumerate(source.pairs()):
             image, mask = pair.read()
-            assert packed.records[row].id == pair.id
-            np.testing.assert_array_equal(
-                packed.images[row], resize_image(image, 24, 24)
-            )
-            np.testing.assert_array_equal(packed.masks[row], resize_mask(mask, 24, 24))
-    assert isinstance(packed.images, np.memmap)
-    assert set(np.unique(packed.masks)) == {0, 1}
+            for size in (24, 17):
+                small, small_mask = (
+                    resize_image(image, size, size),
+                    resize_mask(mask, size, size),
+                )
+                np.testing.assert_array_equal(packed.images[size][row], small)
+                np.testing.assert_array_equal(packed.masks[size][row], small_mask)
+    assert packed.sizes == (24, 17)
+    assert list(packed.records) == records
+    assert len(packed.images[24].parts) == {2**28: 1, 1: 20}.get(shard_bytes, 4)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["raw", "set"]
 
 
-def test_statistics_are_of_train_alone(lesions, tmp_path):
-    packed = pack(lesions, tmp_path / "set")
-    train = packed.images[packed.indices("train")] / 255.0
-    np.testing.assert_allclose(
-        packed.manifest["mean"], train.mean((0, 1, 2)), atol=1e-6
-    )
-    np.testing.assert_allclose(packed.manifest["std"], train.std((0, 1, 2)), atol=1e-6)
-    counts = packed.manifest["counts"]
-    assert [counts[s]["images"] for s in ("train", "validation", "test")] == [7, 7, 6]
+def test_shards_are_one_array(lesions, tmp_path):
+    pack(lesions, tmp_path / "whole")
+    pack(lesions, tmp_path / "cut", shard_bytes=6 * 24 * 24 * 3)
+    whole, cut = (open_prepared(tmp_path / n).images[24] for n in ("whole", "cut"))
+    all_rows = np.asarray(whole)
+    assert (cut.shape, cut.ndim, cut.dtype) == ((20, 24, 24, 3), 4, np.uint8)
+    assert [len(part) for part in cut.parts] == [6, 6, 6, 2]
+    for rows in (slice(None), slice(3, 9), slice(6, 12), slice(18, 99), slice(9, 3),
+                 slice(0, 20, 3), [], [19, 0, 0, 7], np.arange(20) % 3 == 0, -1,
+                 np.int64(12)):  # fmt: skip
+        np.testing.assert_array_equal(cut[rows], all_rows[rows])
+    for row in (20, -21):
+        with pytest.raises(IndexError):
+            cut[row]
+    for view in (cut[7], cut[6:11]):  # no copy: they are the mapped pages
+        assert np.shares_memory(view, cut.parts[1])
+
+
+def test_statistics_are_of_train_alone(lesions, tmp_path, rules):
+    prepared = pack(lesions, tmp_path / "set", (24, 32))
+    write_split(prepared, tmp_path / "split", rules(), {})
+    for size in (24, 32):
+        packed = open_packed(tmp_path / "set", tmp_path / "split", size)
+        assert packed.size == size
+        train = packed.images[packed.indices("train")] / 255.0
+        np.testing.assert_allclose(packed.mean, train.mean((0, 1, 2)), atol=1e-6)
+        np.testing.assert_allclose(packed.std, train.std((0, 1, 2)), atol=1e-6)
+    counts = packed.division["counts"]
+    assert [counts[s]["images"] for s in ("train", "validation", "test")] == [12, 4, 4]
     empty = sum(record.foreground == 0.0 for record in packed.records)
     assert sum(row["empty"] for row in counts.values()) == empty > 0
 
@@ -58,50 +92,96 @@ def test_indices_cover_all_rows_once(packed):
     rows = [packed.indices(s) for s in ("train", "validation", "test")]
     assert rows[0].dtype == np.int64
     assert sorted(np.concatenate(rows)) == list(range(30))
+    assert all(packed.records[n].split == "test" for n in rows[2].tolist())
     with pytest.raises(DataError, match="unknown split 'val'"):
         packed.indices("val")
 
 
 def test_the_same_input_gives_the_same_bytes(lesions, tmp_path):
-    first = pack(lesions, tmp_path / "a")
-    second = pack(lesions, tmp_path / "b")
+    first = pack(lesions, tmp_path / "a", (24, 32), native=True)
+    second = pack(lesions, tmp_path / "b", (24, 32), native=True)
     assert first.fingerprint == second.fingerprint
-    for name in ("images.npy", "masks.npy", "manifest.json"):
-        a, b = (tmp_path / f / name for f in "ab")
-        assert a.read_bytes() == b.read_bytes()
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert str(tmp_path) not in (tmp_path / "a" / "index.json").read_text()
 
 
-def test_the_fingerprint_follows_pixels_and_splits(lesions, tmp_path):
-    first = pack(lesions, tmp_path / "a").fingerprint
-    assert pack(lesions, tmp_path / "b", size=25).fingerprint != first
-    assert pack(lesions, tmp_path / "c", split={"seed": 1}).fingerprint != first
-    masks = lesions / "masks"
-    shutil.copy(masks / "synthetic_0001.png", masks / "synthetic_0000.png")
-    assert pack(lesions, tmp_path / "d").fingerprint != first
+def test_fingerprints_follow_pixels_names_splits_and_sizes(lesions, tmp_path, rules):
+    first = pack(lesions, tmp_path / "a", (24, 25))
+    seen = {first.fingerprint, pack(lesions, tmp_path / "b", (25,)).fingerprint}
+    for place in ("images", "masks"):
+        (lesions / place / "synthetic_0001.png").rename(lesions / place / "new.png")
+    seen.add(pack(lesions, tmp_path / "c", (24, 25)).fingerprint)
+    shutil.copy(lesions / "masks" / "new.png", lesions / "masks" / "synthetic_0000.png")
+    seen.add(pack(lesions, tmp_path / "d", (24, 25)).fingerprint)
+    assert len(seen) == 4
+    splits = {
+        write_split(first, tmp_path / f"s{seed}", rules(seed=seed), {}).fingerprint
+        for seed in (1, 2)
+    }
+    assert len(splits) == 2
+    small = open_packed(tmp_path / "a", tmp_path / "s1", 25).fingerprint
+    assert small not in splits
 
 
-class _Interrupted:
-    def read(self):
-        raise KeyboardInterrupt
+class _Wrapped:
+    """A source whose third pair ends as given."""
 
+    def __init__(self, source, error):
+        self._source, self._error = source, error
+        pairs = source.matched
+        self.matched = (*pairs[:2], replace(pairs[2], files=self), *pairs[3:])
 
-class _FullDisk:
-    def read(self):
-        raise OSError(28, "No space left on device")
+    def __getattr__(self, name):
+        return getattr(self._source, name)
+
+    def read(self, name):
+        raise self._error
 
 
 @pytest.mark.parametrize(
-    ("example", "error"), [(_Interrupted, KeyboardInterrupt), (_FullDisk, OSError)]
+    "error", [KeyboardInterrupt(), OSError(28, "No space left on device")]
 )
-def test_nothing_half_written_stays(lesions, tmp_path, example, error):
+def test_nothing_half_written_stays(lesions, tmp_path, error):
     target = tmp_path / "out" / "set"
-    with pytest.raises(error):
-        pack(lesions, target, examples=[example()] * 20)
-    assert list(target.parent.iterdir()) == []
-    before = pack(lesions, target).fingerprint
-    with pytest.raises(error):
-        pack(lesions, target, size=20, examples=[example()] * 20)
-    assert open_packed(target).fingerprint == before
+    with open_source("folder", lesions) as source:
+        broken = _Wrapped(source, error)
+        with pytest.raises(type(error)):
+            write_packed(target, broken, [24])
+        assert list(target.parent.iterdir()) == []
+        before = pack(lesions, target).fingerprint
+        with pytest.raises(type(error)):
+            write_packed(target, broken, [20])
+    assert open_prepared(target).fingerprint == before
+    assert [path.name for path in target.parent.iterdir()] == ["set"]
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from kmunet.data import packer
+from kmunet.data.pack import write_packed
+from kmunet.data.sources import open_source
+plain = packer.describe
+packer.describe = lambda *given: time.sleep(0.2) or plain(*given)
+with open_source("folder", Path(sys.argv[1])) as source:
+    write_packed(Path(sys.argv[2]), source, [24], native=True)
+"""
+
+
+def test_a_killed_writer_leaves_nothing_visible(lesions, tmp_path):
+    target = tmp_path / "out" / "set"
+    process = subprocess.Popen([sys.executable, "-c", SLOW, lesions, target])
+    deadline = time.monotonic() + 60
+    while not list(target.parent.glob(".set.partial/24/images-*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not target.exists()
+    with pytest.raises(DataError, match=r"index\.json: no such file; run the prepare"):
+        open_prepared(target)
+    pack(lesions, target)
     assert [path.name for path in target.parent.iterdir()] == ["set"]
 
 
@@ -109,66 +189,135 @@ def test_a_new_set_replaces_the_old_and_left_overs(lesions, tmp_path):
     pack(lesions, tmp_path / "set")
     (tmp_path / ".set.partial").mkdir()
     (tmp_path / ".set.partial" / "images.npy").write_bytes(b"cut")
-    assert pack(lesions, tmp_path / "set", size=20).size == 20
+    assert pack(lesions, tmp_path / "set", (20,)).sizes == (20,)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["raw", "set"]
+    assert not (tmp_path / "set" / "24").exists()
 
 
 def test_space_is_asked_for_before_writing(lesions, tmp_path, monkeypatch):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(atomic.shutil, "disk_usage", lambda _: usage(10**6))
-    with pytest.raises(DataError, match=r"set: needs 1 MB but 1 MB are free.*size"):
+    with pytest.raises(DataError, match=r"set: needs 2 MB but 1 MB are free.*sizes"):
         pack(lesions, tmp_path / "out" / "set")
     assert not (tmp_path / "out").exists()
 
 
-def test_it_is_pickled_by_its_folder(packed, monkeypatch, tmp_path):
+def test_it_is_pickled_by_its_folders(packed, monkeypatch, tmp_path):
     data = pickle.dumps(packed)
     assert len(data) < 1000
     monkeypatch.chdir(tmp_path)
     again = pickle.loads(data)
-    assert again.records == packed.records
-    assert isinstance(again.images, np.memmap)
+    assert list(again.records) == list(packed.records)
+    assert again.fingerprint == packed.fingerprint
+    np.testing.assert_array_equal(again.images[3], packed.images[3])
+
+
+MAPPED = """
+import pickle, re, sys
+packed = pickle.load(sys.stdin.buffer)
+total = int(packed.images[:].sum()) + int(packed.images.parts[0].sum())
+text = open("/proc/self/smaps").read()
+part = text[text.index("images-00000.npy"):]
+print(total, *re.findall(r"(?:Rss|Anonymous): +([0-9]+) kB", part)[:2])
+"""
+
+
+def test_processes_read_the_same_pages(lesions, tmp_path, rules):
+    """Spawned readers map the file: none of its pages is their own copy."""
+    prepared = pack(lesions, tmp_path / "set", (256,))
+    packed = write_split(prepared, tmp_path / "split", rules(), {})
+    data = pickle.dumps(packed)
+    found = [
+        subprocess.run([sys.executable, "-c", MAPPED], input=data, capture_output=True,
+                       check=True).stdout.split() for _ in range(2)
+    ]  # fmt: skip
+    total = int(packed.images[:].sum()) * 2
+    for line in found:
+        assert int(line[0]) == total
+        resident, anonymous = map(int, line[1:])
+        assert resident >= 20 * 256 * 256 * 3 // 1024
+        assert anonymous == 0
 
 
 def _drop(folder):
-    (folder / "masks.npy").unlink()
+    (folder / "24" / "masks-00001.npy").unlink()
 
 
 def _cut(folder):
-    path = folder / "images.npy"
+    path = folder / "24" / "images-00000.npy"
     path.write_bytes(path.read_bytes()[:-100])
 
 
 def _swap(folder):
-    shutil.copy(folder / "masks.npy", folder / "images.npy")
+    shutil.copy(folder / "24" / "masks-00000.npy", folder / "24" / "images-00000.npy")
 
 
 def _forget(folder):
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["records"].pop()
-    path.write_text(json.dumps(manifest))
+    path = folder / "index.json"
+    header = json.loads(path.read_text())
+    header["count"] -= 1
+    path.write_text(json.dumps(header))
 
 
 def _scribble(folder):
-    (folder / "manifest.json").write_text("{")
+    (folder / "index.json").write_text("{")
+
+
+def _old(folder):
+    (folder / "index.json").rename(folder / "manifest.json")
 
 
 def _objects(folder):
-    np.save(folder / "masks.npy", np.array([{}]), allow_pickle=True)
+    path = folder / "24" / "masks-00000.npy"
+    size = path.stat().st_size
+    np.save(path, np.array([{}]), allow_pickle=True)
+    path.write_bytes(path.read_bytes().ljust(size, b"\0"))
 
 
-@pytest.mark.parametrize("harm", [_drop, _cut, _swap, _forget, _scribble, _objects])
+@pytest.mark.parametrize(
+    "harm", [_drop, _cut, _swap, _forget, _scribble, _old, _objects]
+)
 def test_a_damaged_set_is_refused(lesions, tmp_path, harm):
-    pack(lesions, tmp_path / "set")
+    pack(lesions, tmp_path / "set", shard_bytes=12 * 24 * 24 * 3)
     harm(tmp_path / "set")
-    with pytest.raises(DataError, match="run the prepare stage again"):
-        open_packed(tmp_path / "set")
+    with pytest.raises(DataError, match=r"set.*run the prepare stage again"):
+        open_prepared(tmp_path / "set")
 
 
-def test_a_missing_set_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"gone/manifest\.json: no such file; run"):
-        open_packed(tmp_path / "gone")
+def test_a_changed_byte_is_found_by_its_checksum(lesions, tmp_path):
+    pack(lesions, tmp_path / "set", native=True, shard_bytes=12 * 24 * 24 * 3)
+    verify_packed(tmp_path / "set")
+    for name in sorted(contents(tmp_path / "set")):
+        path = tmp_path / "set" / name
+        data = path.read_bytes()
+        if not data or name == "index.json":
+            continue
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 4]))
+        with pytest.raises(DataError, match=rf"{name}: its content is not what"):
+            verify_packed(tmp_path / "set")
+        path.write_bytes(data)
+    path = tmp_path / "set" / "index.json"
+    path.write_text(path.read_text().replace('"folder"', '"busi"'))
+    with pytest.raises(DataError, match=r"index\.json: was changed"):
+        verify_packed(tmp_path / "set")
+
+
+def test_a_split_of_other_data_is_refused(lesions, tmp_path, rules):
+    write_split(pack(lesions, tmp_path / "set"), tmp_path / "split", rules(), {})
+    packed = open_packed(tmp_path / "set", tmp_path / "split")
+    with pytest.raises(DataError, match=r"train\.size: 99 is none of .*24; choose"):
+        open_packed(tmp_path / "set", tmp_path / "split", 99)
+    places = packed.places.copy()
+    places[0] ^= 1
+    np.save(tmp_path / "split" / "places.npy", places)
+    with pytest.raises(DataError, match="differ; run the split stage again"):
+        open_packed(tmp_path / "set", tmp_path / "split")
+    pack(lesions, tmp_path / "set", (25,))
+    with pytest.raises(DataError, match=r"of other data than .* run the split stage"):
+        open_packed(tmp_path / "set", tmp_path / "split")
+    shutil.rmtree(tmp_path / "split")
+    with pytest.raises(DataError, match=r"split\.json: no such file; run the split"):
+        open_packed(tmp_path / "set", tmp_path / "split")
 
 
 def test_warnings_count_and_name(tmp_path, save):
@@ -189,5 +338,8 @@ def test_warnings_count_and_name(tmp_path, save):
         "almost black images (brightest value below 32 of 255): 1, dot",
         "the same pixels under several ids, kept in one split: 1, empty = full",
     ]
-    packed = pack(tmp_path / "raw", tmp_path / "set", size=8, warnings=notes)
-    assert packed.manifest["warnings"][-1] == "lesions that vanish at 8x8 pixels: 1"
+    packed = pack(tmp_path / "raw", tmp_path / "set", (8, 64))
+    assert packed.header["warnings"][:5] == notes
+    assert packed.header["warnings"][-1] == "lesions that vanish at 8x8 pixels: 1"
+    kinds = [link.kind for link in packed.links()]
+    assert kinds.count("exact") == 1

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[2]
 SMALL = {
     "synthesize": {"images": 48, "size": 48},
-    "sources": {"synthetic": {"size": 32}, "busi": {"size": 32}},
+    "sources": {"synthetic": {"sizes": [32]}, "busi": {"sizes": [32]}},
     "model": {"widths": [32, 40, 48]},
     "train": {"epochs": 2, "batch_size": 8},
     "evaluate": {"bootstrap": 200, "overlays": 4},

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 
-NAMES = ("synthesize", "prepare", "train", "evaluate", "register")
+NAMES = ("synthesize", "prepare", "split", "train", "evaluate", "register")
 
 
 class _Links(HTMLParser):

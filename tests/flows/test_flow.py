@@ -16,7 +16,7 @@ from small_project import dvc, git, make_project
 
 from flows.main import kmunet
 
-STAGES = ["prepare", "train", "evaluate", "register"]
+STAGES = ["prepare", "split", "train", "evaluate", "register"]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def _expected(dataset, *states, **more):
 
 def test_a_second_run_does_no_work_and_dvc_agrees(run, checkout):
     state, tasks = run()
-    assert tasks == _expected("synthetic", *["Cached"] * 4, synthesize="Cached")
+    assert tasks == _expected("synthetic", *["Cached"] * 5, synthesize="Cached")
     (result,) = state.result()
     assert result.metrics["images"] == 3
     assert result.report == checkout / "reports" / "synthetic"
@@ -109,7 +109,7 @@ def test_an_archive_from_elsewhere(run, checkout, tmp_path):
     archive.write_text("ultrasound")
     before = git(checkout, "status", "--short")
     state, tasks = run(raw={"busi": str(archive)})
-    assert tasks == _expected("busi", *["Completed"] * 4)
+    assert tasks == _expected("busi", *["Completed"] * 5)
     assert set(run(raw={"busi": str(archive)})[1].values()) == {"Cached"}
     (result,) = state.result()
     assert (result.report / "report.html").exists()

@@ -120,7 +120,8 @@ def test_a_run_can_be_read_back(client, stack):
     tasks = client.read_task_runs(
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run]))
     )
-    names = {f"{s}@synthetic" for s in ("prepare", "train", "evaluate", "register")}
+    stages = ("prepare", "split", "train", "evaluate", "register")
+    names = {f"{stage}@synthetic" for stage in stages}
     assert {task.name for task in tasks} == {*names, "synthesize"}
     assert {task.state.name for task in tasks} == {"Completed"}
     assert until(lambda: "epoch 2" in logs(client, run))  # sent in batches

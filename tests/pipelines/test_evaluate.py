@@ -14,13 +14,13 @@ import yaml
 from safetensors.torch import save_file
 
 from kmunet.config import parse_params
-from kmunet.data.store import open_packed
+from kmunet.data.store import open_packed, split_fingerprint
 from kmunet.data.synthetic import write_synthetic
 from kmunet.errors import CheckpointError, DataError
 from kmunet.evaluation import pooled_iou, score_image
 from kmunet.inference import Predictor
 from kmunet.models import build_model
-from pipelines import evaluate, prepare
+from pipelines import evaluate, prepare, split
 from pipelines.paths import Paths
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +32,8 @@ MODEL = {
 
 def read_params():
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    raw["sources"]["synthetic"]["size"] = 32
-    raw["prepare"] |= {"validation": 0.2, "test": 0.5}
+    raw["sources"]["synthetic"]["sizes"] = [32]
+    raw["split"] |= {"validation": 0.2, "test": 0.5}
     raw["evaluate"] |= {"bootstrap": 200, "overlays": 6, "batch_size": 5}
     return parse_params(raw)
 
@@ -43,7 +43,7 @@ PARAMS = read_params()
 
 def write_model(paths: Paths) -> None:
     """As the train stage leaves it, but seeded instead of trained."""
-    packed = open_packed(paths.prepared)
+    packed = open_packed(paths.prepared, paths.splits)
     torch.manual_seed(3)
     model = build_model(**MODEL)
     for module in model.modules():  # else the initial statistics let nothing through
@@ -80,6 +80,7 @@ def done(tmp_path_factory) -> Paths:
         for n, path in enumerate(sorted((paths.raw / kind).iterdir())):
             path.rename(path.with_name(f"scan [{n}] (left){path.suffix}"))
     prepare.run(PARAMS, paths)
+    split.run(PARAMS, paths)
     write_model(paths)
     evaluate.run(PARAMS, paths)
     return paths
@@ -95,7 +96,7 @@ def workspace(done, tmp_path) -> Paths:
 
 def test_metrics_are_those_of_the_test_images(done):
     metrics = json.loads(done.metrics.read_text())
-    packed = open_packed(done.prepared)
+    packed = open_packed(done.prepared, done.splits)
     test = packed.indices("test")
     predictor = Predictor.load(done.model)
     preds = np.stack([predictor(packed.images[n]) > 0.5 for n in test])
@@ -118,9 +119,12 @@ def test_metrics_say_where_they_come_from(done):
     assert set(metrics) == {
         "checkpoint", "data_fingerprint", "dataset", "dice", "empty_truth",
         "false_alarms", "hd95", "images", "iou", "misses", "model", "paper",
-        "precision", "recall", "specificity", "threshold",
+        "precision", "recall", "resolution", "specificity", "threshold",
     }  # fmt: skip
-    assert metrics["data_fingerprint"] == open_packed(done.prepared).fingerprint
+    assert (
+        metrics["data_fingerprint"]
+        == open_packed(done.prepared, done.splits).fingerprint
+    )
     assert re.fullmatch("[0-9a-f]{64}", metrics["checkpoint"])
     assert metrics["model"]["parameters"] == Predictor.load(done.model).parameters
 
@@ -141,7 +145,7 @@ def test_report_files_and_links(done):
 
 
 def test_per_image_table_is_in_the_order_of_the_packed_set(done):
-    packed = open_packed(done.prepared)
+    packed = open_packed(done.prepared, done.splits)
     with (done.report / "per_image.csv").open(newline="") as file:
         ids = [row["id"] for row in csv.DictReader(file)]
     assert ids == [packed.records[n].id for n in packed.indices("test")]
@@ -181,12 +185,17 @@ def test_a_model_of_other_data_is_refused(workspace):
 
 
 def test_no_test_images_is_an_error_that_names_the_key(workspace):
-    path = workspace.prepared / "manifest.json"
-    manifest = json.loads(path.read_text())
-    for record in manifest["records"]:
-        record["split"] = "train"
-    path.write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match=r"raise prepare\.test"):
+    packed = open_packed(workspace.prepared, workspace.splits)
+    places = np.zeros(len(packed.ids), np.uint8)
+    np.save(workspace.splits / "places.npy", places)
+    path = workspace.splits / "split.json"
+    table = json.loads(path.read_text())
+    table["fingerprint"] = split_fingerprint(packed.prepared, places)
+    path.write_text(json.dumps(table))
+    card = workspace.model / "model.json"
+    emptied = open_packed(workspace.prepared, workspace.splits).fingerprint
+    card.write_text(card.read_text().replace(packed.fingerprint, emptied))
+    with pytest.raises(DataError, match=r"raise split\.test"):
         evaluate.run(PARAMS, workspace)
 
 

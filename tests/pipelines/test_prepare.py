@@ -1,6 +1,5 @@
 """Stage prepare, as DVC calls it: in a workspace, with its exit code and message."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -8,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kmunet.data.store import open_packed
+from kmunet.data.store import open_packed, open_prepared
 from kmunet.data.synthetic import write_synthetic
+from pipelines import split
 from pipelines.prepare import run
 from pipelines.stage import stage_main
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["sources"]["synthetic"]["size"] = 32
+    params["sources"]["synthetic"]["sizes"] = [32, 48]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     write_synthetic(tmp_path / "data" / "raw" / "synthetic", 24, 40, seed=2)
     monkeypatch.chdir(tmp_path)
@@ -30,28 +30,38 @@ def prepare(dataset="synthetic"):
     return stage_main("prepare", run, ["--dataset", dataset])
 
 
-def test_it_packs_and_prints_a_line_a_split(workspace, capsys):
+def _set(workspace, section, **changes):
+    path = workspace / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params[section].update(changes)
+    path.write_text(yaml.safe_dump(params))
+
+
+def test_it_packs_at_every_size_and_says_so(workspace, capsys):
     assert prepare() == 0
-    packed = open_packed(workspace / "data" / "prepared" / "synthetic")
-    assert packed.images.shape == (24, 32, 32, 3)
-    assert packed.manifest["source"] == "folder"
-    assert packed.manifest["split"]["seed"] == 2981
+    packed = open_prepared(workspace / "data" / "prepared" / "synthetic")
+    assert packed.images[32].shape == (24, 32, 32, 3)
+    assert packed.images[48].shape == (24, 48, 48, 3)
+    assert packed.native(0)[0].shape == (40, 40, 3)
+    assert packed.header["source"] == "folder"
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:4]] == [
-        "split",
-        "train",
-        "validation",
-        "test",
-    ]
-    assert sum(int(line.split()[1]) for line in lines[1:4]) == 24
-    assert str(workspace) not in (packed.folder / "manifest.json").read_text()
+    at = "at 32x32, 48x48 pixels and at their own size"
+    assert lines[0] == f"24 images and masks {at}"
+    assert lines[1].startswith("note: empty masks (no lesion): ")
+    assert str(workspace) not in (packed.folder / "index.json").read_text()
+    _set(workspace, "prepare", native=False)
+    assert prepare() == 0
+    assert not (workspace / "data" / "prepared" / "synthetic" / "native").exists()
 
 
 def test_a_rerun_gives_the_same_bytes(workspace):
     folder = workspace / "data" / "prepared" / "synthetic"
 
     def contents():
-        return {path.name: path.read_bytes() for path in folder.iterdir()}
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes() for path in files
+        }
 
     prepare()
     first = contents()
@@ -61,49 +71,11 @@ def test_a_rerun_gives_the_same_bytes(workspace):
     prepare()
     assert contents() == first
     assert sorted(first) == [
-        "images.npy",
-        "manifest.json",
-        "masks.npy",
-        "splits.json",
-    ]
-
-
-def _set(workspace, **changes):
-    path = workspace / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    params["prepare"].update(changes)
-    path.write_text(yaml.safe_dump(params))
-
-
-def test_splits_json_says_who_is_where(workspace):
-    prepare()
-    folder = workspace / "data" / "prepared" / "synthetic"
-    table = json.loads((folder / "splits.json").read_text())
-    packed = open_packed(folder)
-    assert table["splits"] == {r.id: r.split for r in packed.records}
-    assert table["settings"]["protocol"] == "clean"
-    assert table["groups"] == {}  # no two drawn images are alike
-
-
-def test_folds_test_every_image_once(workspace):
-    tested = []
-    for fold in range(3):
-        _set(workspace, folds=3, fold=fold)
-        assert prepare() == 0
-        packed = open_packed(workspace / "data" / "prepared" / "synthetic")
-        tested += [packed.records[row].id for row in packed.indices("test")]
-    assert len(tested) == len(set(tested)) == 24
-
-
-def test_the_paper_selects_on_the_images_that_it_reports(workspace, capsys):
-    _set(workspace, protocol="paper")
-    assert prepare() == 0
-    packed = open_packed(workspace / "data" / "prepared" / "synthetic")
-    held = packed.indices("test")
-    assert len(held) == 5
-    assert packed.indices("validation").tolist() == held.tolist()
-    assert set(packed.indices("train")).isdisjoint(held)
-    assert "selects the epoch on the images that it reports" in capsys.readouterr().out
+        "32/images-00000.npy", "32/masks-00000.npy",
+        "48/images-00000.npy", "48/masks-00000.npy",
+        "groups.bin", "groups.npy", "ids.bin", "ids.npy", "index.json", "index.npy",
+        "links.npy", "native/pairs-00000.bin",
+    ]  # fmt: skip
 
 
 def test_more_than_one_class_is_refused_so_far(workspace, capsys):
@@ -113,6 +85,14 @@ def test_more_than_one_class_is_refused_so_far(workspace, capsys):
     path.write_text(yaml.safe_dump(params))
     assert prepare() == 2
     assert "training takes one class so far" in capsys.readouterr().err
+
+
+def test_a_size_to_train_at_that_is_not_prepared_is_refused_first(workspace, capsys):
+    _set(workspace, "train", size=64)
+    assert prepare() == 2
+    text = capsys.readouterr().err
+    assert "train.size: 64 is none of sources.synthetic.sizes: 32, 48" in text
+    assert not (workspace / "data" / "prepared").exists()
 
 
 def _remove(raw):
@@ -128,19 +108,12 @@ def _break(raw):
     path.write_bytes(path.read_bytes()[:300])
 
 
-def _few(raw):
-    for path in raw.rglob("*.png"):
-        if path.name > "synthetic_0001.png":
-            path.unlink()
-
-
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
         (_remove, "data/raw/synthetic: no such folder; put images/ and masks/"),
         (_unpair, "1 image without a mask: images/synthetic_0003.png"),
         (_break, "images/synthetic_0004.png: cannot be read as an image"),
-        (_few, "2 distinct images (or groups) cannot fill train, validation"),
     ],
 )
 def test_bad_input_ends_with_one_message(workspace, capsys, harm, message):
@@ -149,7 +122,23 @@ def test_bad_input_ends_with_one_message(workspace, capsys, harm, message):
     text = capsys.readouterr().err
     assert text.startswith("error: prepare: ")
     assert message in text
-    assert not (workspace / "data" / "prepared").exists()
+    prepared = workspace / "data" / "prepared"
+    assert not prepared.exists() or not list(prepared.iterdir())
+
+
+def test_all_problems_are_told_at_once_in_their_order(workspace, capsys):
+    raw = workspace / "data" / "raw" / "synthetic"
+    _break(raw)
+    _unpair(raw)
+    (raw / "masks" / "synthetic_0009.png").write_bytes(b"")
+    assert prepare() == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith("data/raw/synthetic: 3 problems")
+    assert [line.strip().split(":")[0] for line in lines[1:]] == [
+        "1 image without a mask",
+        "images/synthetic_0004.png",
+        "masks/synthetic_0009.png",
+    ]
 
 
 def test_an_unknown_data_set_names_the_known(workspace, capsys):
@@ -175,24 +164,18 @@ def test_busi_from_its_archive(workspace, capsys):
     raw.mkdir()
     (raw / "Dataset_BUSI.zip").symlink_to(Path(data) / "Dataset_BUSI.zip")
     assert prepare("busi") == 0
-    packed = open_packed(workspace / "data" / "prepared" / "busi")
+    assert stage_main("split", split.run, ["--dataset", "busi"]) == 0
+    folders = (workspace / "data" / kind / "busi" for kind in ("prepared", "splits"))
+    packed = open_packed(*folders)
     assert packed.images.shape == (780, 256, 256, 3)
     assert [len(packed.indices(s)) for s in ("train", "validation", "test")] == [
         546,
         117,
         117,
     ]
-    twins = {r.split for r in packed.records if r.id in TWINS}
-    assert len(twins) == 1
+    links = packed.prepared.links()
+    assert len(links) == 236
+    assert all(packed.places[link.a] == packed.places[link.b] for link in links)
     text = capsys.readouterr().out
     assert "benign (433) = malignant (145)" in text
     assert "pairs that show one view, kept in one split: 235, of 339 images" in text
-    splits = {}
-    for record in packed.records:
-        if record.group is not None:
-            splits.setdefault(record.group, set()).add(record.split)
-    assert len(splits) > 150
-    assert all(len(places) == 1 for places in splits.values())
-
-
-TWINS = ("benign (433)", "malignant (145)")

@@ -20,7 +20,7 @@ from kmunet.config import parse_params
 from kmunet.data.store import open_packed
 from kmunet.errors import ServiceError
 from kmunet.models import build_model
-from pipelines import prepare, register, rollback
+from pipelines import prepare, register, rollback, split
 from pipelines.paths import Paths
 from pipelines.register import flatten, numbers
 from pipelines.tracking import Registry
@@ -32,7 +32,7 @@ NOTHING, EVERYTHING = -30.0, 30.0
 @pytest.fixture(scope="module")
 def params():
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    raw["sources"] = {"squares": {"kind": "folder", "size": 32}}
+    raw["sources"] = {"squares": {"kind": "folder", "sizes": [32]}}
     raw["datasets"] = ["squares"]
     raw["model"]["widths"] = [16, 24, 32]
     return parse_params(raw)
@@ -52,6 +52,7 @@ def paths(tmp_path_factory, params):
         Image.fromarray(noise).save(paths.raw / "images" / f"{number}.png")
         Image.fromarray(mask).save(paths.raw / "masks" / f"{number}.png")
     prepare.run(params, paths)
+    split.run(params, paths)
     paths.report.mkdir(parents=True)
     (paths.report / "report.html").write_text("<p>report</p>")
     return paths
@@ -72,7 +73,7 @@ def trained(params, paths):
             "input": {"size": 32, "mean": [0.5] * 3, "std": [0.2] * 3},
             "classes": ["lesion"],
             "threshold": 0.5,
-            "data_fingerprint": open_packed(paths.prepared).fingerprint,
+            "data_fingerprint": open_packed(paths.prepared, paths.splits).fingerprint,
         }
         (paths.model / "model.json").write_text(json.dumps(card))
         history = "epoch,lr,train_loss,val_iou\n1,0.001,1.2,0.1\n2,0.0005,1.1,0.2\n"
@@ -105,7 +106,8 @@ def test_the_gate_promotes_the_better_and_keeps_the_worse_as_challenger(history)
 def test_a_version_carries_its_evidence(history, paths):
     version = history.get("2")
     run = history.client.get_run(version.run_id)
-    assert version.tags["data_fingerprint"] == open_packed(paths.prepared).fingerprint
+    packed = open_packed(paths.prepared, paths.splits)
+    assert version.tags["data_fingerprint"] == packed.fingerprint
     assert run.data.params["train.lr"] == "0.001"
     assert run.data.metrics["test.iou.mean"] == EVERYTHING
     assert run.data.metrics["val_iou"] == 0.2

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from kmunet.config import parse_params
 from kmunet.data.synthetic import write_synthetic
-from pipelines import prepare
+from pipelines import prepare, split
 from pipelines.paths import Paths
 
 ROOT = Path(__file__).parents[2]
@@ -30,13 +30,14 @@ def prepared(tmp_path_factory):
     paths = Paths(tmp_path_factory.mktemp("train"), "synthetic")
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     raw["synthesize"] |= {"images": 40, "size": 48}
-    raw["sources"]["synthetic"]["size"] = 32
+    raw["sources"]["synthetic"]["sizes"] = [32]
     raw["model"]["widths"] = [16, 24, 32]
     raw["train"] |= {"epochs": 3, "workers": 2, "threads": 1, "lr": 0.0123}
     paths.params.write_text(yaml.safe_dump(raw))
     params = parse_params(raw)
     write_synthetic(paths.raw, **params.synthesize.model_dump())
     prepare.run(params, paths)
+    split.run(params, paths)
     return paths
 
 
@@ -115,6 +116,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(whole, prepared):
         ("train", {"batch_size": 64}, "train.batch_size 64 is more than the 28"),
         ("augment", [{"name": "Fly", "args": {}}], "augment.0.name: 'Fly' is no image"),
         ("model", {"widths": [16, 24]}, "widths"),
+        ("train", {"size": 64}, "train.size: 64 is none of sources.synthetic.sizes"),
     ],
 )
 def test_what_cannot_train_ends_before_ray_starts(prepared, section, change, message):

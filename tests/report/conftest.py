@@ -12,7 +12,7 @@ HISTORY = [
      "val_iou": 1 - 1 / n, "val_dice": 0.5}
     for n in range(1, 6)
 ]  # fmt: skip
-RUN = {"Data": {"prepare.seed": 7, "notes": ["<two> & more"]}, "Model": {"kan": True}}
+RUN = {"Data": {"split.seed": 7, "notes": ["<two> & more"]}, "Model": {"kan": True}}
 
 
 def disc(row: int, column: int, radius: float) -> np.ndarray:
@@ -52,7 +52,7 @@ def make_report(table):
         iou, dice = pooled_iou(*(np.stack(x) for x in zip(*shown, strict=True)))
         metrics = {
             **summarize(rows, samples=200, confidence=0.9, seed=0),
-            "dataset": "drawn", "threshold": 0.5,
+            "dataset": "drawn", "threshold": 0.5, "resolution": "prepared",
             "paper": {"pooled_iou": iou, "pooled_dice": dice},
             "model": {"name": "km_unet", "parameters": 1234567},
         }  # fmt: skip

@@ -25,6 +25,10 @@ def prepare(dataset: str, params: dict) -> None:
     write(f"data/prepared/{dataset}/list.txt", "\n".join(listing))
 
 
+def split(dataset: str, params: dict) -> None:
+    write(f"data/splits/{dataset}/splits.json", json.dumps(params["split"]))
+
+
 def train(dataset: str, params: dict) -> None:
     if params["train"]["epochs"] == 13:
         print(

@@ -1,0 +1,79 @@
+"""`write_split`: a split of a prepared data set, from its index alone.
+
+splits.json is for people and diffs, places.npy (a number of PLACES a row) for readers,
+split.json counts, and holds mean and standard deviation of the training images.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmunet.data.atomic import new_folder
+from kmunet.data.header import as_json
+from kmunet.data.prepared import Prepared
+from kmunet.data.protocols import Known, SplitRules, artifact, divide
+from kmunet.data.record import PLACES, SPLITS, in_split
+from kmunet.data.store import PackedSet, open_packed, split_fingerprint
+
+VERSION = 1
+
+
+def write_split(
+    prepared: Prepared, folder: Path, rules: SplitRules, settings: dict[str, Any]
+) -> PackedSet:
+    """Divide by the rules; `settings` are what is written of them. No pixel is read.
+
+    Raises DataError, with the pair, where a leak is left.
+    """
+    known = Known(
+        prepared.known_splits(), prepared.known_groups(), prepared.header["splits"]
+    )
+    division = divide(prepared.records, prepared.links(), known, rules)
+    places = np.array([PLACES.index(place) for place in division.places], np.uint8)
+    table = {
+        "version": VERSION,
+        "settings": settings,
+        "counts": {split: _count(prepared, places, split) for split in SPLITS},
+        "statistics": {
+            str(size): _statistics(prepared, n, in_split(places, "train"))
+            for n, size in enumerate(prepared.sizes)
+        },
+        "notes": list(division.notes),
+        "prepared": prepared.fingerprint,
+        "fingerprint": split_fingerprint(prepared, places),
+    }
+    with new_folder(folder) as partial:
+        readable = artifact(prepared.records, division, settings)
+        (partial / "splits.json").write_bytes(readable)
+        (partial / "split.json").write_bytes(as_json(table))
+        np.save(partial / "places.npy", places)
+    return open_packed(prepared.folder, folder)
+
+
+def _count(
+    prepared: Prepared, places: NDArray[np.uint8], split: str
+) -> dict[str, float | int]:
+    """Images, those without a lesion, and the mean share of the lesion."""
+    shares = prepared.index["foreground"][in_split(places, split)].tolist()
+    return {
+        "images": len(shares),
+        "empty": sum(share == 0.0 for share in shares),
+        "foreground": round(sum(shares) / max(1, len(shares)), 6),
+    }
+
+
+def _statistics(
+    prepared: Prepared, place: int, rows: NDArray[np.bool_]
+) -> dict[str, list[float]]:
+    """Mean and std per channel on the scale 0 to 1, at one size."""
+    sums = prepared.index["sums"][rows, place].sum(axis=0)
+    squares = prepared.index["squares"][rows, place].sum(axis=0)
+    pixels = max(1, int(rows.sum())) * prepared.sizes[place] ** 2
+    mean = sums / pixels
+    std = np.sqrt(np.maximum(squares / pixels - mean**2, 0.0))
+    return {
+        "mean": [round(float(value) / 255, 6) for value in mean],
+        "std": [round(float(value) / 255, 6) for value in std],
+    }

@@ -1,0 +1,111 @@
+"""The test images scored one batch at a time: memory does not grow with their number.
+
+At native resolution probabilities go to an image's own size as `Predictor` brings them
+there, and are compared with the mask as it was drawn (docs/metrics.md).
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmunet.config import EvaluateParams
+from kmunet.data.resize import resize_probabilities
+from kmunet.data.store import PackedSet
+from kmunet.errors import DataError
+from kmunet.evaluation import score_image, shared_pixels
+from kmunet.inference import Predictor
+
+Mask = NDArray[np.bool_]
+_QUIET = 10.0  # seconds without a word
+
+
+class MaskFile:
+    """Masks of any sizes in a file without a name, eight pixels a byte."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._places: list[tuple[int, tuple[int, ...]]] = []
+
+    def append(self, mask: Mask) -> None:
+        """Keep a mask (H, W)."""
+        self._places.append((self._file.seek(0, 2), mask.shape))
+        self._file.write(np.packbits(mask).tobytes())
+
+    def __getitem__(self, number: int) -> Mask:
+        start, shape = self._places[number]
+        pixels = int(np.prod(shape))
+        self._file.seek(start)
+        data = np.frombuffer(self._file.read(-(-pixels // 8)), np.uint8)
+        return np.unpackbits(data, count=pixels).astype(bool).reshape(shape)
+
+    def __enter__(self) -> "MaskFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+@dataclass
+class Scored:
+    """The test images in the order of the packed set, with what became of them."""
+
+    rows: list[int]  # of the packed set
+    preds: MaskFile  # as scored
+    table: list[dict[str, Any]] = field(default_factory=list)  # id, category, scores
+    shared: list[tuple[int, int]] = field(default_factory=list)  # at the prepared size
+
+
+def score(
+    predictor: Predictor, packed: PackedSet, params: EvaluateParams, preds: MaskFile
+) -> Scored:
+    """Predict and score the test images; predictions go to `preds`.
+
+    DataError if there are no images.
+    """
+    scored = Scored(packed.indices("test").tolist(), preds)
+    if not scored.rows:
+        raise DataError(
+            "no image is in the test split: raise split.test in params.yaml "
+            "or add images"
+        )
+    for row, probabilities in _predict(predictor, packed, scored.rows, params):
+        pred, truth = probabilities > params.threshold, packed.masks[row] > 0
+        scored.shared.append(shared_pixels(pred, truth))
+        if params.resolution == "native":
+            truth = packed.prepared.native_mask(row) > 0
+            own = resize_probabilities(probabilities, *truth.shape)
+            pred = own > params.threshold
+        record = packed.records[row]
+        names = {"id": record.id, "category": record.category}
+        scored.table.append({**names, **score_image(pred, truth)})
+        scored.preds.append(pred)
+    return scored
+
+
+def scored_pair(
+    packed: PackedSet, row: int, params: EvaluateParams
+) -> tuple[NDArray[np.uint8], Mask]:
+    """Image and mask at the size at which they are scored."""
+    if params.resolution == "native":
+        image, mask = packed.native(row)
+        return image, mask > 0
+    return packed.images[row], packed.masks[row] > 0
+
+
+def _predict(
+    predictor: Predictor, packed: PackedSet, rows: list[int], params: EvaluateParams
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Each row with its probabilities (S, S)."""
+    spoken = time.monotonic()
+    for start in range(0, len(rows), params.batch_size):
+        batch = rows[start : start + params.batch_size]
+        yield from zip(batch, predictor.batch(packed.images[batch]), strict=True)
+        if time.monotonic() - spoken > _QUIET:
+            spoken = time.monotonic()
+            print(f"{start + len(batch)} of {len(rows)} test images", flush=True)
