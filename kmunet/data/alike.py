@@ -58,16 +58,17 @@ def find_alike(thumbnails: Thumbnails, scratch: Path | None = None) -> list[Alik
     """All near-duplicates among uint8 (N, SIDE, SIDE), sorted.
 
     With `scratch`, a folder, what is worked out of each image lies in files there
-    (SCRATCH_BYTES an image) and memory holds 128 bytes an image and its pairs.
+    (SCRATCH_BYTES an image); memory then holds at most 400 bytes of numbers an image.
     """
     if len(thumbnails) < 2:
         return []
     with ExitStack() as stack:
-        pairs = _candidates(thumbnails, _table(stack, scratch, (len(thumbnails), 1024)))
+        codes = _candidates(thumbnails, _table(stack, scratch, (len(thumbnails), 1024)))
         shape = len(thumbnails), 64, 33
         spectra = _table(stack, scratch, shape, np.complex64)
-        peaks = _peaks(thumbnails, pairs, spectra)
+        peaks = _peaks(thumbnails, codes, spectra)
     likely = peaks > PEAK
+    pairs = _rows(codes[likely], len(thumbnails)).tolist()
     fine = lru_cache(_FINE)(lambda row: _fine(thumbnails[row]))
 
     def compare(item: tuple[list[int], float]) -> Alike | None:
@@ -76,9 +77,9 @@ def find_alike(thumbnails: Thumbnails, scratch: Path | None = None) -> list[Alik
         clear = peak > CLEAR_PEAK and agreement > SOME_AGREEMENT
         return Alike(a, b, agreement, shift) if clear or agreement > AGREEMENT else None
 
-    kept = zip(pairs[likely].tolist(), peaks[likely].tolist(), strict=True)
+    kept = zip(pairs, peaks[likely].tolist(), strict=True)
     # One thread: these are many short calls, which threads would only hold up.
-    found = show_progress(map(compare, kept), int(likely.sum()), "comparing images")
+    found = show_progress(map(compare, kept), len(pairs), "comparing images")
     return [alike for alike in found if alike is not None]
 
 
@@ -98,7 +99,7 @@ def _chunks(count: int) -> list[slice]:
 def _candidates(thumbnails: Thumbnails, flat: Any) -> NDArray[np.int64]:
     """Each image with its nearest by thumbnail, the mean of the set taken out.
 
-    (M, 2) rows a < b, sorted. `flat`: table (N, 1024).
+    Pairs of rows a < b as a * N + b, int64 (M,), sorted. `flat`: table (N, 1024).
     """
     count = len(thumbnails)
     total = np.zeros(1024)
@@ -110,9 +111,16 @@ def _candidates(thumbnails: Thumbnails, flat: Any) -> NDArray[np.int64]:
     for rows in _chunks(count):
         flat[rows] = _unit(flat[rows] - mean)
     nearest = _nearest(flat, min(NEIGHBOURS, count - 1))
-    one = np.repeat(np.arange(count), nearest.shape[1])
-    other = nearest.ravel().astype(np.int64)
-    codes = np.unique(np.minimum(one, other) * count + np.maximum(one, other))
+    codes = nearest.astype(np.int64)
+    for row, others in enumerate(codes):
+        others[:] = np.minimum(row, others) * count + np.maximum(row, others)
+    codes = codes.ravel()
+    codes.sort()
+    return codes[np.append(True, codes[1:] != codes[:-1])]
+
+
+def _rows(codes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Rows (M, 2) of pairs."""
     return np.stack(np.divmod(codes, count), axis=1)
 
 
@@ -158,7 +166,7 @@ def _keep_best(best: Field, where: NDArray[np.int32], close: Field, first: int) 
     where[:] = np.take_along_axis(names, top, axis=1)
 
 
-def _peaks(thumbnails: Thumbnails, pairs: NDArray[np.int64], spectra: Any) -> Field:
+def _peaks(thumbnails: Thumbnails, codes: NDArray[np.int64], spectra: Any) -> Field:
     """Highest correlation of the detail of each pair at 64 pixels, within reach.
 
     `spectra`: table complex64 (N, 64, 33).
@@ -168,12 +176,13 @@ def _peaks(thumbnails: Thumbnails, pairs: NDArray[np.int64], spectra: Any) -> Fi
         spectra[rows] = np.fft.rfft2(_unit(detail)).astype(np.complex64)
 
     def correlate(part: slice) -> Field:
-        rows, place = np.unique(pairs[part], return_inverse=True)
+        pairs = _rows(codes[part], len(thumbnails))
+        rows, place = np.unique(pairs, return_inverse=True)
         own, place = spectra[rows], place.reshape(-1, 2)
         both = own[place[:, 0]] * own[place[:, 1]].conj()
         return np.asarray(_within_reach(both, 64).max(axis=(1, 2)))
 
-    found = parallel_map(correlate, _chunks(len(pairs)), "correlating")
+    found = parallel_map(correlate, _chunks(len(codes)), "correlating")
     return np.concatenate(list(found))
 
 

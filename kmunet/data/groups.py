@@ -167,13 +167,13 @@ def _overlap(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> float:
 
 def same_pixels(records: Sequence[Record]) -> list[list[int]]:
     """Rows, ascending, of each image that is there more than once; by first row."""
-    digests = np.fromiter(
-        (r.image_sha256.encode() for r in records), "S64", len(records)
-    )
+    hexes = (record.image_sha256.encode() for record in records)
+    digests = np.fromiter(hexes, "S64", len(records))
     order = np.argsort(digests, kind="stable")
-    begins = np.flatnonzero(digests[order][1:] != digests[order][:-1]) + 1
-    sets = np.split(order, begins)
-    return sorted(rows.tolist() for rows in sets if len(rows) > 1)
+    digests = digests[order]
+    same = np.concatenate([[False], digests[1:] == digests[:-1], [False]])
+    turns = np.flatnonzero(same[1:] != same[:-1]).reshape(-1, 2)  # a run: first, last
+    return sorted(order[first : last + 1].tolist() for first, last in turns.tolist())
 
 
 def _numbers(records: Sequence[Record]) -> list[list[int]]:

@@ -4,6 +4,7 @@ A row of the table has a fixed size; names (ids, groups) lie in a file of UTF-8 
 with their offsets beside it. `Records` builds a Record when one is asked for.
 """
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,12 +108,15 @@ def declared(known: np.void) -> str | None:
 
 def write_names(folder: Path, kind: str, names: Iterable[str]) -> list[str]:
     """Write `kind`.bin and `kind`.npy; their names."""
-    ends: list[int] = []
+    ends = array("Q")
     with (folder / f"{kind}.bin").open("wb") as file:
         for name in names:
             file.write(name.encode())
             ends.append(file.tell())
-    np.save(folder / f"{kind}.npy", np.asarray(ends, "<u8"))
+    np.save(
+        folder / f"{kind}.npy",
+        np.frombuffer(ends, "=u8").astype("<u8") if ends else np.zeros(0, "<u8"),
+    )
     return [f"{kind}.bin", f"{kind}.npy"]
 
 

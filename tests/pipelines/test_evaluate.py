@@ -174,6 +174,33 @@ def test_the_threshold_of_the_params_is_the_one_used(workspace):
     assert strict["specificity"] > loose["specificity"]
 
 
+def test_at_native_resolution_the_predictor_s_own_maps_are_scored(done, workspace):
+    """48 pixels where 32 were prepared: as `Predictor` sees the image itself."""
+    section = PARAMS.evaluate.model_copy(update={"resolution": "native"})
+    evaluate.run(PARAMS.model_copy(update={"evaluate": section}), workspace)
+    metrics = json.loads(workspace.metrics.read_text())
+    packed = open_packed(done.prepared, done.splits)
+    predictor = Predictor.load(done.model)
+    rows = []
+    for row in packed.indices("test").tolist():
+        image, mask = packed.native(row)
+        assert image.shape == (48, 48, 3)
+        rows.append(score_image(predictor(image) > 0.5, mask > 0))
+    assert metrics["resolution"] == "native"
+    for name in ("iou", "recall", "specificity"):
+        found = metrics[name]["mean"] if name == "iou" else metrics[name]
+        assert found == pytest.approx(np.mean([r[name] for r in rows]), abs=1e-3)
+    before = json.loads(done.metrics.read_text())
+    assert metrics["paper"] == before["paper"]  # as published: at the prepared size
+    assert metrics["iou"] != before["iou"]
+    with (workspace.report / "per_image.csv").open(newline="") as file:
+        largest = max(int(row["truth_pixels"]) for row in csv.DictReader(file))
+    assert largest == max(row["truth_pixels"] for row in rows) > 32 * 32 / 10
+    page = (workspace.report / "report.html").read_text()
+    assert "their own size" in page
+    assert "their own size" not in (done.report / "report.html").read_text()
+
+
 def test_a_model_of_other_data_is_refused(workspace):
     path = workspace.model / "model.json"
     card = json.loads(path.read_text())
