@@ -81,6 +81,7 @@ def publish(plan: Plan, place: Path, name: str, dataset: str) -> Path:
     files = {
         "metrics.json": source.metrics,
         "registered.json": source.registration,
+        "splits.json": source.splits / "splits.json",
         "params.yaml": place / "params.yaml",
         "dvc.lock": place / "dvc.lock",
     }

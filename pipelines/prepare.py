@@ -16,7 +16,6 @@ from pipelines.stage import short, stage_main
 def run(params: Params, paths: Paths) -> None:
     """Pack data/raw/<dataset> into data/prepared/<dataset>; print a summary."""
     declared = params.source(paths.dataset)
-    params.size(paths.dataset)
     native = params.prepare.native
     with open_source(
         declared.kind, short(paths.raw), declared.classes, declared.values

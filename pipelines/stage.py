@@ -49,7 +49,7 @@ def report_errors(name: str, action: Callable[[], None]) -> int:
 
 def _run(run: Run, paths: Paths) -> None:
     params = load_params(paths.params)
-    params.source(paths.dataset)
+    params.size(paths.dataset)  # the data set is declared, and can be trained on
     run(params, paths)
 
 

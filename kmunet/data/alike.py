@@ -116,7 +116,7 @@ def _candidates(thumbnails: Thumbnails, flat: Any) -> NDArray[np.int64]:
         others[:] = np.minimum(row, others) * count + np.maximum(row, others)
     codes = codes.ravel()
     codes.sort()
-    return codes[np.append(True, codes[1:] != codes[:-1])]
+    return np.asarray(codes[np.append(True, codes[1:] != codes[:-1])])
 
 
 def _rows(codes: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -38,15 +38,16 @@ def read_header(folder: Path) -> dict[str, Any]:
     path = folder / NAME
     try:
         header = json.loads(path.read_bytes())
-        version, files = header["version"], header["files"].items()
+        version = header["version"]
+        sizes = {name: int(known["bytes"]) for name, known in header["files"].items()}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; {REMEDY}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged ({error}); {REMEDY}") from None
     if version != VERSION:
         raise DataError(f"{path}: version {version}, not {VERSION}; {REMEDY}")
-    for name, known in files:
-        _require_size(folder / name, known["bytes"])
+    for name, size in sizes.items():
+        _require_size(folder / name, size)
     return dict(header)
 
 

@@ -1,4 +1,4 @@
-"""Every pair is decoded once before anything is written; all problems in one error."""
+"""What is known and what is wrong of decoded pairs; all problems in one error."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -31,21 +31,16 @@ class Examined:
 
 
 def check(source: Source) -> list[Record]:
-    """Records of all pairs, as `examine_all` gives them."""
-    return [item.record for item in examine_all(source)]
-
-
-def examine_all(source: Source) -> list[Examined]:
-    """All pairs, in the order of `source.matched`, not yet split.
+    """Records of all pairs, in the order of `source.matched`, not yet split.
 
     Raises PairError (or UnreadableError where that is all) listing the first ten
     problems and how many there are.
     """
-    found: list[Examined] = []
+    found: list[Record] = []
     faults: list[DataError] = [PairError(text) for text in source.problems]
     for outcome in parallel_map(examine, source.matched, "checking pairs"):
         if isinstance(outcome, Examined):
-            found.append(outcome)
+            found.append(outcome.record)
         else:
             faults.append(outcome)
     if faults:

@@ -102,6 +102,13 @@ def test_an_override_reruns_what_it_must_and_leaves_the_checkout_clean(run, chec
     assert '"lr": 0.123' in (result.model / "model.json").read_text()
     used = yaml.safe_load((result.model.parent / "params.yaml").read_text())
     assert used["train"]["lr"] == 0.123
+    assert "seed" in (result.model.parent / "splits.json").read_text()
+
+
+def test_another_fold_prepares_nothing(run):
+    tasks = run(overrides={"split.folds": 5, "split.fold": 3})[1]
+    assert tasks["prepare@synthetic"] == "Cached"
+    assert tasks["split@synthetic"] == tasks["train@synthetic"] == "Completed"
 
 
 def test_an_archive_from_elsewhere(run, checkout, tmp_path):

@@ -53,6 +53,8 @@ def test_raw(here):
 def test_overrides(here):
     assert "train.lr" in refusal(overrides={"train.lr": -1})
     assert "`datasets`" in refusal(overrides={"datasets": ["busi"]})
+    assert "sources.synthetic.sizes" in refusal(overrides={"train.size": 48})
+    assert "split.seed now" in refusal(overrides={"prepare.seed": 1})
 
 
 def test_too_little_space(here, monkeypatch):

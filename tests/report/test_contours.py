@@ -34,6 +34,11 @@ def test_large_and_oblong_images_keep_their_shape():
     assert overlay(image[:50, :100], none[:50, :100], none[:50, :100]).shape == (
         192, 774, 3,
     )  # fmt: skip
+    huge = np.full((1536, 2048, 3), 7, np.uint8)
+    whole = np.ones((1536, 2048), bool)
+    panels = overlay(huge, whole, whole)
+    assert panels.shape == (768, 2 * 1024 + 6, 3)
+    assert (panels[:, :1024] == 7).all()
 
 
 def test_outlines_follow_their_masks_in_their_colours():
