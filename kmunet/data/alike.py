@@ -7,7 +7,6 @@ taken out) aligned by the peak of its cross-correlation; agreement of small bloc
 Thresholds: docs/log.md says what they find on BUSI, CVC-ClinicDB and ISIC 2017.
 """
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kmunet.data.nearest import chunks, nearest_rows
 from kmunet.data.progress import parallel_map, show_progress
 from kmunet.data.resize import resize_image
 from kmunet.data.rows import ScratchRows
@@ -30,7 +30,6 @@ SCRATCH_BYTES = 4 * 32 * 32 + 8 * 64 * 33  # an image, while they are compared
 _REACH = 12  # pixels that one may be shifted against the other, at 64 and at 128
 _BLOCK, _ALIKE = 13, 0.3  # side of a block, correlation at which two blocks agree
 _FAINT = 12.0  # added to the energy of a block: JPEG's grid in flat areas is no detail
-_CHUNK = 1024
 _FINE = 512  # images whose detail is kept: 64 KB each
 
 Field = NDArray[np.float32]
@@ -92,10 +91,6 @@ def _table(
     return stack.enter_context(ScratchRows(folder, shape, kind))
 
 
-def _chunks(count: int) -> list[slice]:
-    return [slice(n, min(count, n + _CHUNK)) for n in range(0, count, _CHUNK)]
-
-
 def _candidates(thumbnails: Thumbnails, flat: Any) -> NDArray[np.int64]:
     """Each image with its nearest by thumbnail, the mean of the set taken out.
 
@@ -103,14 +98,14 @@ def _candidates(thumbnails: Thumbnails, flat: Any) -> NDArray[np.int64]:
     """
     count = len(thumbnails)
     total = np.zeros(1024)
-    for rows in _chunks(count):
+    for rows in chunks(count):
         part = _unit(_shrink(thumbnails[rows], 32)).reshape(-1, 1024)
         flat[rows] = part
         total += part.sum(axis=0, dtype=np.float64)
     mean = (total / count).astype(np.float32)
-    for rows in _chunks(count):
+    for rows in chunks(count):
         flat[rows] = _unit(flat[rows] - mean)
-    nearest = _nearest(flat, min(NEIGHBOURS, count - 1))
+    nearest = nearest_rows(flat, min(NEIGHBOURS, count - 1))
     codes = nearest.astype(np.int64)
     for row, others in enumerate(codes):
         others[:] = np.minimum(row, others) * count + np.maximum(row, others)
@@ -124,54 +119,12 @@ def _rows(codes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return np.stack(np.divmod(codes, count), axis=1)
 
 
-def _nearest(flat: Any, most: int) -> NDArray[np.int32]:
-    """Rows (N, most) of the largest products with each of `flat` (N, D), block-wise."""
-    count = len(flat)
-    best = np.full((count, most), -np.inf, np.float32)
-    where = np.zeros((count, most), np.int32)
-
-    def compare(number: int) -> Iterator[tuple[slice, Field, slice]]:
-        own = flat[chunks[number]]
-        for other in chunks[number:]:
-            close = own @ flat[other].T
-            if other is chunks[number]:
-                np.fill_diagonal(close, -np.inf)
-                yield other, close, other
-            else:
-                yield chunks[number], close, other
-                yield other, np.ascontiguousarray(close.T), chunks[number]
-
-    chunks = _chunks(count)
-    for number in show_progress(iter(range(len(chunks))), len(chunks), "neighbours"):
-        for rows, close, columns in compare(number):
-            _keep_best(best[rows], where[rows], close, columns.start)
-    return where
-
-
-def _keep_best(best: Field, where: NDArray[np.int32], close: Field, first: int) -> None:
-    """Take what is above the least of a row of `best` (n, k); columns from `first`."""
-    most = best.shape[1]
-    rows, columns = np.nonzero(close > best.min(axis=1)[:, None])
-    if not rows.size:
-        return
-    counts = np.bincount(rows, minlength=len(best))
-    place = most + np.arange(rows.size) - np.repeat(counts.cumsum() - counts, counts)
-    values = np.full((len(best), most + counts.max()), -np.inf, np.float32)
-    names = np.zeros(values.shape, np.int32)
-    values[:, :most], names[:, :most] = best, where
-    values[rows, place] = close[rows, columns]
-    names[rows, place] = first + columns
-    top = np.argpartition(-values, most - 1, axis=1)[:, :most]
-    best[:] = np.take_along_axis(values, top, axis=1)
-    where[:] = np.take_along_axis(names, top, axis=1)
-
-
 def _peaks(thumbnails: Thumbnails, codes: NDArray[np.int64], spectra: Any) -> Field:
     """Highest correlation of the detail of each pair at 64 pixels, within reach.
 
     `spectra`: table complex64 (N, 64, 33).
     """
-    for rows in _chunks(len(thumbnails)):
+    for rows in chunks(len(thumbnails)):
         detail = _detail(_shrink(thumbnails[rows], 64), 2.0, 4.0, 4.0) * _taper(64)
         spectra[rows] = np.fft.rfft2(_unit(detail)).astype(np.complex64)
 
@@ -182,7 +135,7 @@ def _peaks(thumbnails: Thumbnails, codes: NDArray[np.int64], spectra: Any) -> Fi
         both = own[place[:, 0]] * own[place[:, 1]].conj()
         return np.asarray(_within_reach(both, 64).max(axis=(1, 2)))
 
-    found = parallel_map(correlate, _chunks(len(codes)), "correlating")
+    found = parallel_map(correlate, chunks(len(codes)), "correlating")
     return np.concatenate(list(found))
 
 

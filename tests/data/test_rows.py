@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kmunet.data import alike
+from kmunet.data import nearest
 from kmunet.data.alike import find_alike
 from kmunet.data.progress import parallel_map
 from kmunet.data.rows import ScratchRows
@@ -31,7 +31,7 @@ def test_duplicates_are_the_same_from_memory_and_from_files(tmp_path, monkeypatc
     images = random.integers(0, 256, (150, 128, 128), np.uint8)
     images[130:150] = np.roll(images[:20], (2, -3), (1, 2))
     whole = find_alike(images)
-    monkeypatch.setattr(alike, "_CHUNK", 32)
+    monkeypatch.setattr(nearest, "BLOCK", 32)
     with ScratchRows(tmp_path, images.shape, np.uint8) as rows:
         rows[:] = images
         found = find_alike(rows, tmp_path)
@@ -46,3 +46,14 @@ def test_few_results_wait_to_be_taken():
     assert len(begun) < 100
     assert sum(1 for _ in results) == 999
     assert sorted(begun) == list(range(1000))
+
+
+def test_nearest_rows_are_those_of_the_whole_product(monkeypatch):
+    monkeypatch.setattr(nearest, "BLOCK", 16)
+    table = np.random.default_rng(2).normal(size=(75, 24)).astype(np.float32)
+    product = table @ table.T
+    np.fill_diagonal(product, -np.inf)
+    for most in (1, 5, 74):
+        found = nearest.nearest_rows(table, most)
+        expected = np.argsort(-product, axis=1)[:, :most]
+        np.testing.assert_array_equal(np.sort(found), np.sort(expected))
