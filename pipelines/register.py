@@ -85,7 +85,7 @@ def _compare(
             return scores(found, masks, gate.metric, params.evaluate.threshold)
 
     rival = apply(champion) if champion else None
-    groups = [packed.group(row) for row in fair]
+    groups = [packed.records[row].group for row in fair]
     decision = decide(apply(version), rival, gate, params.evaluate, groups)
     if len(fair) == len(test):
         return decision

@@ -1,9 +1,11 @@
 """`write_split`: a split of a prepared data set, from its index alone.
 
-splits.json is for people and diffs, places.npy (a number of PLACES a row) for readers,
-split.json counts, and holds mean and standard deviation of the training images.
+splits.json is for people and diffs, places.npy (a number of PLACES a row) and
+clusters.npy (what must stay together, names.*) for readers, split.json counts, and
+holds mean and standard deviation of the training images.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from kmunet.data.atomic import new_folder
 from kmunet.data.header import as_json
+from kmunet.data.index import write_names
 from kmunet.data.prepared import Prepared
 from kmunet.data.protocols import Known, SplitRules, artifact, divide
 from kmunet.data.record import PLACES, SPLITS, in_split
@@ -49,7 +52,17 @@ def write_split(
         (partial / "splits.json").write_bytes(readable)
         (partial / "split.json").write_bytes(as_json(table))
         np.save(partial / "places.npy", places)
+        _write_clusters(partial, division.groups)
     return open_packed(prepared.folder, folder)
+
+
+def _write_clusters(folder: Path, groups: Sequence[str | None]) -> None:
+    """What must stay together, by number (-1: alone), and the names by number."""
+    named = dict.fromkeys(group for group in groups if group is not None)
+    numbers = {name: number for number, name in enumerate(named)}
+    found = [-1 if group is None else numbers[group] for group in groups]
+    np.save(folder / "clusters.npy", np.array(found, np.int32))
+    write_names(folder, "names", named)
 
 
 def _count(

@@ -67,10 +67,15 @@ class Records(Sequence[Record]):
         groups: Names,
         categories: Sequence[str],
         places: Sequence[str] | None = None,
+        clusters: NDArray[np.int32] | None = None,
     ) -> None:
-        """`places`: where a split has put each, else what the source declares."""
+        """`places`, `clusters`: of a split, with its names as `groups`.
+
+        Without them, split and group are as the source declares them.
+        """
         self._index, self._ids, self._groups = index, ids, groups
         self._categories, self._places = categories, places
+        self._clusters = index["group"] if clusters is None else clusters
 
     def __len__(self) -> int:
         return len(self._index)
@@ -84,7 +89,7 @@ class Records(Sequence[Record]):
             return [self[n] for n in range(*row.indices(len(self)))]
         row = range(len(self))[row]
         known = self._index[row]
-        category, group = int(known["category"]), int(known["group"])
+        category, group = int(known["category"]), int(self._clusters[row])
         return Record(
             id=self._ids[row],
             category=None if category < 0 else self._categories[category],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmunet.data.index import Names, Records
+from kmunet.data.index import Names, Records, open_names
 from kmunet.data.prepared import Prepared, open_prepared
 from kmunet.data.record import PLACES, SPLITS, in_split
 from kmunet.data.shards import Pixels, Shards
@@ -28,6 +28,8 @@ class PackedSet:
     splits: Path
     size: int  # side of the square, pixels
     places: NDArray[np.uint8]  # (N,) of PLACES
+    clusters: NDArray[np.int32]  # (N,) what must stay together; -1: is alone
+    groups: Names  # of the clusters
     division: dict[str, Any]  # split.json
 
     @property
@@ -46,18 +48,10 @@ class PackedSet:
 
     @cached_property
     def records(self) -> Records:
-        """A Record a row, with its place in the split."""
+        """A Record a row, with its place in the split and its cluster as its group."""
         own, places = self.prepared, [PLACES[n] for n in self.places.tolist()]
-        return Records(own.index, own.ids, own.groups, own.header["categories"], places)
-
-    def group(self, row: int) -> str | None:
-        """Patient, sequence or cluster of like images that a row is of, if any."""
-        found: str | None = self._groups.get(self.ids[row])
-        return found
-
-    @cached_property
-    def _groups(self) -> dict[str, str]:
-        return dict(json.loads((self.splits / "splits.json").read_bytes())["groups"])
+        categories, clusters = own.header["categories"], self.clusters
+        return Records(own.index, own.ids, self.groups, categories, places, clusters)
 
     @property
     def fingerprint(self) -> str:
@@ -112,6 +106,8 @@ def open_packed(folder: Path, splits: Path, size: int | None = None) -> PackedSe
     try:
         division = json.loads((splits / "split.json").read_bytes())
         places = np.load(splits / "places.npy", allow_pickle=False)
+        clusters = np.load(splits / "clusters.npy", allow_pickle=False)
+        groups = open_names(splits, "names")
         made_for = division["prepared"]
     except FileNotFoundError as error:
         raise DataError(f"{error.filename}: no such file; {_REMEDY}") from None
@@ -122,7 +118,9 @@ def open_packed(folder: Path, splits: Path, size: int | None = None) -> PackedSe
     if division["fingerprint"] != split_fingerprint(prepared, places):
         raise DataError(f"{splits}: places.npy and split.json differ; {_REMEDY}")
     chosen = choose_size(prepared, size)
-    return PackedSet(prepared, splits.absolute(), chosen, places, division)
+    return PackedSet(
+        prepared, splits.absolute(), chosen, places, clusters, groups, division
+    )
 
 
 def choose_size(prepared: Prepared, size: int | None) -> int:

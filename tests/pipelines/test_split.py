@@ -84,7 +84,10 @@ def test_a_rerun_gives_the_same_bytes(workspace):
     assert contents() != first
     run(workspace, seed=2981)
     assert contents() == first
-    assert sorted(first) == ["places.npy", "split.json", "splits.json"]
+    assert sorted(first) == [
+        "clusters.npy", "names.bin", "names.npy", "places.npy", "split.json",
+        "splits.json",
+    ]  # fmt: skip
 
 
 def test_folds_test_every_image_once_and_no_pixel_is_read(workspace):
@@ -163,7 +166,10 @@ def test_neither_order_nor_names_matter(tmp_path_factory, order, names, seed):
         found.append(sorted((r.sha256, r.split) for r in packed.records))
         twins = [link for link in prepared.links() if link.kind == "exact"]
         assert len(twins) == 1
-        assert packed.places[twins[0].a] == packed.places[twins[0].b]
+        a, b = (packed.records[row] for row in (twins[0].a, twins[0].b))
+        assert a.split == b.split
+        assert a.group == b.group == f"like {min(a.id, b.id)}"
+        assert sum(record.group is not None for record in packed.records) == 2
     assert found[0] == found[1]
 
 
