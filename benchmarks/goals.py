@@ -1,0 +1,184 @@
+"""What the operators are to reach, judged by one run's own figures.
+
+On a CPU the goals are for 2 cores with AVX-512; each row names its shape.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from benchmarks import published
+from benchmarks.case import OURS
+from benchmarks.plan import BF16
+from benchmarks.rows import Row, find
+from benchmarks.scan import KERNEL
+from benchmarks.scan_peers import MAMBAPY, REFERENCE
+
+Value = Callable[[Sequence[Row]], float | None]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure that should be at most, or at least, a bound."""
+
+    what: str
+    device: str
+    at_most: bool
+    bound: float
+    value: Value
+
+    def judge(self, rows: Sequence[Row]) -> Row:
+        """{"what", "goal", "value", "reached"}; value None where not measured."""
+        value, sign = self.value(rows), "<=" if self.at_most else ">="
+        reached = None
+        if value is not None:
+            reached = value <= self.bound if self.at_most else value >= self.bound
+        goal = f"{sign} {self.bound:g}"
+        return {"what": self.what, "goal": goal, "value": value, "reached": reached}
+
+
+def goals(device: str) -> list[Goal]:
+    return [goal for goal in _GOALS if goal.device == device]
+
+
+def _good(rows: Sequence[Row], *case: str | int) -> Row | None:
+    row = find(rows, *case)  # type: ignore[arg-type]
+    return None if row is None or "failed" in row else row
+
+
+def _figure(key: str, *case: str | int, scale: float = 1.0) -> Value:
+    def value(rows: Sequence[Row]) -> float | None:
+        row = _good(rows, *case)
+        return None if row is None else row[key] * scale
+
+    return value
+
+
+def _share(name: str) -> Value:
+    def value(rows: Sequence[Row]) -> float | None:
+        row = _good(rows, "scan", KERNEL, 256, 8)
+        return None if row is None else row["shares"][name]
+
+    return value
+
+
+def _times_ours(key: str, *case: str | int) -> Value:
+    """How many times ours it takes; a lower bound where it was stopped."""
+
+    def value(rows: Sequence[Row]) -> float | None:
+        row = find(rows, *case) or {}  # type: ignore[arg-type]
+        found: float | None = row.get(key, row.get(f"{key}_at_least"))
+        return found
+
+    return value
+
+
+def _ours_to(part: str, peer: str, size: int, batch: int) -> Value:
+    def value(rows: Sequence[Row]) -> float | None:
+        row = _good(rows, part, peer, size, batch)
+        return 1 / row["times_ours"] if row and "times_ours" in row else None
+
+    return value
+
+
+def _phase_ms(phase: str, size: int, batch: int) -> Value:
+    def value(rows: Sequence[Row]) -> float | None:
+        row = _good(rows, "scan", OURS, size, batch)
+        return None if row is None else row["phases"][phase]["gpu"] * 1000
+
+    return value
+
+
+def _images_a_second(peer: str) -> Value:
+    def value(rows: Sequence[Row]) -> float | None:
+        speeds = [
+            row["batch"] / row["gpu"]
+            for row in rows
+            if row["part"] == "step" and row["peer"] == peer and row["size"] == 256
+            if "failed" not in row
+        ]
+        return max(speeds, default=None)
+
+    return value
+
+
+def _faster_than_published(rows: Sequence[Row]) -> float | None:
+    row = _good(rows, "step", published.KM_UNET, 256, 8)
+    if row is None or not any("own" in text for text in row["injected"]):
+        return None  # only against its own kernel
+    ours, theirs = (_images_a_second(p)(rows) for p in (BF16, published.KM_UNET))
+    return ours / theirs if ours and theirs else None
+
+
+_UKAN, _REF = published.U_KAN, published.WITH_SCAN + REFERENCE
+_STEP = "training step, 8 x 256 x 256"
+_GOALS = [
+    Goal(
+        "seven scans, forward + backward, wall s",
+        *("cpu", True, 0.40),
+        _figure("wall", "scan", KERNEL, 256, 8),
+    ),
+    Goal("  forward, share of exp limit", "cpu", False, 0.5, _share("exp forward")),
+    Goal("  backward, share of exp limit", "cpu", False, 0.4, _share("exp backward")),
+    Goal(
+        f"{_STEP}, times published U-KAN",
+        *("cpu", True, 0.8),
+        _ours_to("step", _UKAN, 256, 8),
+    ),
+    Goal(f"{_STEP}, CPU s", "cpu", True, 2.0, _figure("cpu", "step", OURS, 256, 8)),
+    Goal(
+        f"{_STEP}, bf16, CPU s",
+        *("cpu", True, 1.6),
+        _figure("cpu", "step", BF16, 256, 8),
+    ),
+    Goal(
+        "  its peak memory, GB",
+        *("cpu", True, 2.7),
+        _figure("peak", "step", OURS, 256, 8, scale=1e-9),
+    ),
+    Goal(
+        "  its peak memory, bf16, GB",
+        *("cpu", True, 2.0),
+        _figure("peak", "step", BF16, 256, 8, scale=1e-9),
+    ),
+    Goal(
+        "step, 1 x 128 x 128: published model with the reference scan, times ours",
+        *("cpu", False, 300),
+        _times_ours("times_ours", "step", _REF, 128, 1),
+    ),
+    Goal(
+        "scans, 1 x 256 x 256: mambapy, times ours",
+        *("cpu", False, 12),
+        _times_ours("times_ours", "scan", MAMBAPY, 256, 1),
+    ),
+    Goal(
+        "  its memory, times ours",
+        *("cpu", False, 10),
+        _times_ours("memory_times_ours", "scan", MAMBAPY, 256, 1),
+    ),
+    Goal(
+        "inference, 1 x 256 x 256, times published U-KAN",
+        *("cpu", True, 0.7),
+        _ours_to("inference", _UKAN, 256, 1),
+    ),
+    Goal(
+        "seven scans, 8 x 256 x 256, forward, ms",
+        *("cuda", True, 0.8),
+        _phase_ms("forward", 256, 8),
+    ),
+    Goal("  backward, ms", "cuda", True, 2.4, _phase_ms("backward", 256, 8)),
+    Goal(
+        "  mamba-ssm, times ours",
+        *("cuda", False, 1.0),
+        _times_ours("times_ours", "scan", "mamba-ssm", 256, 8),
+    ),
+    Goal(
+        "training step at 256, bf16, images/s, times published with mamba-ssm",
+        *("cuda", False, 4),
+        _faster_than_published,
+    ),
+    Goal(
+        "training step at 256, bf16, images/s",
+        *("cuda", False, 2000),
+        _images_a_second(BF16),
+    ),
+]
