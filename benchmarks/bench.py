@@ -99,7 +99,9 @@ class _Kept:
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self.path, self.machine = path, machine()
-        self._of = json.loads(json.dumps([_settings(settings), _code(), _same_machine()]))
+        self._of = json.loads(
+            json.dumps([_settings(settings), _code(), _same_machine()])
+        )
         self._groups: dict[str, list[Row]] = {}
         if path.exists():
             stored = json.loads(path.read_text())
@@ -145,4 +147,3 @@ def _try_plot(result: dict[str, Any], path: Path) -> None:
         print("no plot: matplotlib is not installed", file=sys.stderr)
     else:
         print(f"plot: {path}")
-

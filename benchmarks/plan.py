@@ -123,4 +123,3 @@ def _case(settings: Settings, part: str, peer: str, size: int, batch: int) -> Ca
         seconds=settings.slowest if slowest else settings.seconds,
         published=settings.published,
     )
-

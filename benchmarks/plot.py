@@ -20,7 +20,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     parts = [part for part in PARTS if any(r["part"] == part for r in rows)]
     if not parts:
         return
-    figure = Figure(figsize=(4.6 * len(parts), 7.2), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(parts), 7.6), layout="constrained")
     axes = figure.subplots(2, len(parts), squeeze=False, sharex=True)
     colors = _colors(rows)
     for column, part in enumerate(parts):
@@ -30,7 +30,10 @@ def plot(result: dict[str, Any], path: Path) -> None:
         _draw(axes[1][column], mine, "working", "working memory, MB", 1e-6, colors)
         axes[0][column].set_title(TITLES[part], fontsize=9)
         axes[1][column].set_xlabel("pixels")
-        axes[0][column].legend(fontsize=6.5)
+        shown = axes[1][column]
+        shown.legend(
+            fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2)
+        )
     figure.savefig(path, dpi=80)
 
 
@@ -57,4 +60,7 @@ def _draw(
         line = {"color": colors[peer], "lw": width, "ls": style}
         axes.plot(pixels, values, marker="o", ms=3, label=peer, **line)
     axes.set(xscale="log", yscale="log", ylabel=label)
+    sizes = sorted({row["size"] for row in rows})
+    axes.set_xticks([size**2 for size in sizes], [f"{size}²" for size in sizes])
+    axes.minorticks_off()
     axes.grid(alpha=0.3)

@@ -33,10 +33,13 @@ def add_shares(row: Row, limits: dict[str, float], device: str) -> None:
     """Share of the exp, multiply-add and bandwidth limit, 1 being all of it."""
     if "failed" in row:
         return
-    seconds, product = row[clock(device)], "fma_bf16" if row["bf16"] else "fma"
+    seconds = row[clock(device)]
+    product = limits.get("fma", limits["product"])
+    if row["bf16"]:
+        product = max(limits["product_bf16"], product)
     row["shares"] = {
         "exp": row["exps"] / seconds / limits["exp"],
-        "fma": row["flop"] / seconds / limits[product],
+        "fma": row["flop"] / seconds / product,
         "bandwidth": row["bytes"] / seconds / limits["bandwidth"],
     }
     if row["part"] == "scan":  # half of the exps in each direction

@@ -111,6 +111,7 @@ class Round:
     results: dict[Case, dict[str, Any]] = field(default_factory=dict)
 
     def run(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
+        """Results in the order of `cases`: figures, or {"failed": why}."""
         first, rest = cases[0], list(cases[1:])
         while True:
             runners = self._start_some(first, rest)
@@ -121,14 +122,15 @@ class Round:
                 return [self.results[case] for case in cases]
 
     def _start_some(self, first: Case, rest: list[Case]) -> list[Runner]:
-        runners = self._started(first)
-        while rest and (not runners or _free_share() > _SPARE or len(runners) < 2):
-            runners += self._started(rest.pop(0))
+        waiting, runners = [Runner(first)], list[Runner]()
+        while waiting:
+            # Two build at once; the first calls come one after another.
+            while rest and len(waiting) < 2 and (_free_share() > _SPARE or not runners):
+                waiting.append(Runner(rest.pop(0)))
+            runner = waiting.pop(0)
+            if self._attempt(runner, runner.start):
+                runners.append(runner)
         return runners
-
-    def _started(self, case: Case) -> list[Runner]:
-        runner = Runner(case)
-        return [runner] if self._attempt(runner, runner.start) else []
 
     def _take_turns(self, runners: list[Runner]) -> None:
         for _ in range(self.repeats):
