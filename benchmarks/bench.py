@@ -22,7 +22,7 @@ from benchmarks.rows import Row, add_shares, best_rates, group_rows
 from benchmarks.tables import show
 from benchmarks.turns import Round
 from kmunet.device import choose_device
-from kmunet.errors import ConfigError
+from kmunet.errors import ConfigError, KMUNetError
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _SOURCES = ("kmunet", "benchmarks")
@@ -78,7 +78,7 @@ def _measure(settings: Settings, kept: "_Kept") -> tuple[list[Row], list[Row]]:
     """Rows of all groups, and the limits measured before, between and after them."""
     rounds, limits = list(plan.groups(settings)), plan.limits_case(settings)
     rows: list[Row] = []
-    measured = [kept.do("limits 0", settings, [limits])[0]]
+    measured = [_limits(kept.do("limits 0", settings, [limits]))]
     for done, cases in enumerate(rounds, start=1):
         part, size, batch = cases[0].group
         name = f"{part}, {batch} x {size} x {size}"
@@ -87,11 +87,17 @@ def _measure(settings: Settings, kept: "_Kept") -> tuple[list[Row], list[Row]]:
         seconds = time.perf_counter() - start
         print(f"{done}/{len(rounds)} {name}: {seconds:.0f} s", file=sys.stderr)
         if done % _BETWEEN_LIMITS == 0 or done == len(rounds):
-            measured.append(kept.do(f"limits {done}", settings, [limits])[0])
-    failed = next((m["failed"] for m in measured if "failed" in m), None)
-    if failed:
-        raise ConfigError(f"the machine's limits could not be measured: {failed}")
+            again = kept.do(f"limits {done}", settings, [limits])
+            measured.append(_limits(again))
     return rows, measured
+
+
+def _limits(results: list[Row]) -> Row:
+    if "failed" in results[0]:
+        raise KMUNetError(
+            f"the limits of the machine could not be measured: {results[0]['failed']}"
+        )
+    return results[0]
 
 
 class _Kept:

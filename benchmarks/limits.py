@@ -3,6 +3,7 @@
 Measured in the same run as the rest, by the same clock, on as many threads.
 """
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -35,13 +36,15 @@ def _limits(case: Case) -> dict[str, limits_cpu.Limit]:
     side, times = _SIDE[case.device], _TIMES[case.device]
     product = 2.0 * side**3 * times
     found = {
-        "exp": _exps(case),
         "product": (_products(case, torch.float32), product),
         "product_bf16": (_products(case, torch.bfloat16), product),
         "bandwidth": (_sums(case), 12.0 * _FLOATS[case.device] * times),
     }
     if case.device == "cpu":
+        found["exp"] = limits_cpu.exps(case.threads)
         found["fma"] = limits_cpu.multiply_adds(case.threads)
+    elif importlib.util.find_spec("triton"):
+        found["exp"] = _exps_on_gpu()
     return found
 
 
@@ -69,9 +72,7 @@ def _sums(case: Case) -> Callable[[], None]:
     return call
 
 
-def _exps(case: Case) -> limits_cpu.Limit:
-    if case.device == "cpu":
-        return limits_cpu.exps(case.threads)
+def _exps_on_gpu() -> limits_cpu.Limit:
     from benchmarks.limits_gpu import EXPS, exp_loop
 
     out = torch.empty(EXPS.size, device="cuda")

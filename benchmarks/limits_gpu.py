@@ -1,6 +1,7 @@
 """The rate of exp2 on a GPU: a loop in registers, in Triton."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import triton
 import triton.language as tl
@@ -9,7 +10,8 @@ from torch import Tensor
 _BLOCK = 4096  # 32 values a thread, independent of each other
 
 
-class _Exps(NamedTuple):
+@dataclass(frozen=True)
+class _Exps:
     programs: int
     repeat: int
 
@@ -25,8 +27,8 @@ class _Exps(NamedTuple):
 EXPS = _Exps(programs=132 * 16, repeat=2000)
 
 
-@triton.jit
-def _exp_kernel(out: Any, repeat: Any, BLOCK: tl.constexpr) -> None:  # type: ignore[valid-type]
+@triton.jit  # type: ignore[untyped-decorator]
+def _exp_kernel(out: Any, repeat: Any, BLOCK: tl.constexpr) -> None:
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(out + at)
     for _ in range(repeat):

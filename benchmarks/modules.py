@@ -1,6 +1,7 @@
 """The parts of the network alone: its KAN layers, and its SS2D modules."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ def ss2d_work(case: Case) -> Work:
             _add(work, make(channels).to(case.device), x.to(case.device))
         small = torch.zeros(1, channels, 8, 8, device=case.device)
         with use_backend("auto"):  # what the fused one needs, for all
-            flop = count_flop(lambda c=channels, x=small: SS2D(c).to(x.device)(x))
+            flop = count_flop(partial(SS2D(channels).to(case.device), small))
         work.flop += 3 * count * case.batch * side**2 / 64 * flop
     work.exps = 2 * states(case.batch, case.size)
     return work

@@ -38,7 +38,7 @@ def step_work(case: Case) -> Work:
         held.append(LOSSES["bce_dice"](logits.float(), masks))
 
     def backward() -> None:
-        held.pop().backward()
+        held.pop().backward()  # type: ignore[no-untyped-call]
 
     def update() -> None:
         optimizer.step()

@@ -4,4 +4,5 @@ import torch.utils.flop_counter  # noqa: F401
 
 import benchmarks.modules
 import benchmarks.networks
-import benchmarks.scan  # noqa: F401
+import benchmarks.scan
+import benchmarks.worker  # noqa: F401

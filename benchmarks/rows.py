@@ -1,4 +1,4 @@
-"""A run's figures as rows: each with its ratios to ours and its shares of the limits."""
+"""A run's figures as rows, each with its ratios to ours and its shares of limits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,14 +37,15 @@ def add_shares(row: Row, limits: dict[str, float], device: str) -> None:
     product = limits.get("fma", limits["product"])
     if row["bf16"]:
         product = max(limits["product_bf16"], product)
+    exp = limits.get("exp", float("inf"))  # not measured: no share
     row["shares"] = {
-        "exp": row["exps"] / seconds / limits["exp"],
+        "exp": row["exps"] / seconds / exp,
         "fma": row["flop"] / seconds / product,
         "bandwidth": row["bytes"] / seconds / limits["bandwidth"],
     }
     if row["part"] == "scan":  # half of the exps in each direction
         for name, times in row["phases"].items():
-            part = row["exps"] / 2 / times[clock(device)] / limits["exp"]
+            part = row["exps"] / 2 / times[clock(device)] / exp
             row["shares"][f"exp {name}"] = part
 
 

@@ -62,9 +62,9 @@ def mambapy_scan(
     B, C = grouped(u, delta, A, B, C)
     groups, dt = B.shape[1], _steps(delta, delta_bias, delta_softplus).transpose(1, 2)
     decay = torch.exp(dt[..., None] * A)  # (B, L, D, N)
-    step = (dt * u.transpose(1, 2)).unflatten(2, (groups, -1))
+    step = torch.unflatten(dt * u.transpose(1, 2), 2, (groups, -1))
     added = step[..., None] * B.permute(0, 3, 1, 2)[:, :, :, None]
-    h = pscan(decay, added.flatten(2, 3)).unflatten(2, (groups, -1))
+    h = torch.unflatten(pscan(decay, added.flatten(2, 3)), 2, (groups, -1))
     y = (h @ C.permute(0, 3, 1, 2)[..., None]).squeeze(-1).flatten(2, 3)
     return _with_skip(y.transpose(1, 2), u, D)
 

@@ -8,10 +8,9 @@ import ctypes
 import gc
 import os
 import resource
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,12 @@ def serve(connection: Connection, case: Case) -> None:
 
     The first message is what was built, or {"failed": why}.
     """
-    sys.stdout = Path(os.devnull).open("w")  # the published networks print shapes
+    # The published networks print shapes.
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        _serve(connection, case)
+
+
+def _serve(connection: Connection, case: Case) -> None:
     try:
         work = _build(case)
         start = _start_memory(case)
@@ -101,7 +105,7 @@ def _on_gpu(work: Work) -> dict[str, dict[str, float]]:
     import torch
 
     def event() -> Any:
-        mark = torch.cuda.Event(enable_timing=True)
+        mark: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         mark.record()
         return mark
 
