@@ -48,7 +48,7 @@ def _limits(case: Case) -> dict[str, limits_cpu.Limit]:
     return found
 
 
-def _products(case: Case, dtype: torch.dtype) -> Callable[[], None]:
+def _products(case: Case, dtype: torch.dtype) -> Callable[[], object]:
     """Square matrix products, in float32 without TF32."""
     side = _SIDE[case.device]
     a, b = torch.rand(2, side, side, device=case.device).to(dtype)
@@ -61,7 +61,7 @@ def _products(case: Case, dtype: torch.dtype) -> Callable[[], None]:
     return call
 
 
-def _sums(case: Case) -> Callable[[], None]:
+def _sums(case: Case) -> Callable[[], object]:
     """c = a + b on arrays that no cache holds: 12 bytes an element."""
     a, b, c = torch.ones(3, _FLOATS[case.device], device=case.device)
 

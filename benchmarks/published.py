@@ -62,17 +62,21 @@ def load(folder: Path, scan: str) -> tuple[ModuleType, list[str]]:
 
 def code(peer: str, folders: tuple[str, ...]) -> tuple[ModuleType, list[str]]:
     """The module that `peer` is in, with the scan that its name asks for."""
-    own = "mamba-ssm" if mamba_ssm_works() else "naive"
-    scan = peer.removeprefix(WITH_SCAN) if peer.startswith(WITH_SCAN) else own
-    found = find(folders)
-    folder = found[U_KAN] if peer == U_KAN else found[KM_UNET]
-    return load(folder, scan)
+    name, scan = _parts(peer)
+    return load(find(folders)[name], scan)
+
+
+def _parts(peer: str) -> tuple[str, str]:
+    """Which network, and who scans in it."""
+    if peer.startswith(WITH_SCAN):
+        return KM_UNET, peer.removeprefix(WITH_SCAN)
+    return peer, "mamba-ssm" if mamba_ssm_works() else "naive"
 
 
 def network(peer: str, folders: tuple[str, ...]) -> tuple[nn.Module, list[str]]:
     """The network as its training script builds it: three channels in, one out."""
     module, injected = code(peer, folders)
-    class_ = getattr(module, CLASSES[U_KAN if peer == U_KAN else KM_UNET])
+    class_ = getattr(module, CLASSES[_parts(peer)[0]])
     return class_(1, 3, False, embed_dims=WIDTHS), injected
 
 

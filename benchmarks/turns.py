@@ -1,6 +1,5 @@
 """Cases of one group, called in turns: what disturbs the machine disturbs them all."""
 
-import multiprocessing
 import os
 import time
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.case import Case
+from benchmarks.processes import start
 from benchmarks.worker import serve
 
 START_LIMIT = 120.0  # seconds for imports and building
@@ -30,18 +30,14 @@ class Runner:
     """A worker process and the samples it gave so far."""
 
     def __init__(self, case: Case) -> None:
-        # Forked from a server that has imported torch and run nothing.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["benchmarks.preload"])
         self.case, self.samples = case, list[Times]()
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, case), daemon=True)
-        self._process.start()
-        theirs.close()
+        # The server has imported torch and run nothing.
+        preload = ["benchmarks.preload"]
+        self._process, self._connection = start(serve, case, preload=preload)
         self.about = dict[str, Any]()
         self.spent = 0.0
 
-    def start(self) -> None:
+    def begin(self) -> None:
         """Wait until it is built, and call it once: memory, caches, choices."""
         self.about = self._receive(START_LIMIT)
         self.first = self._ask("call")
@@ -127,7 +123,7 @@ class Round:
             while rest and len(waiting) < 2 and (_free_share() > _SPARE or not runners):
                 waiting.append(Runner(rest.pop(0)))
             runner = waiting.pop(0)
-            if self._attempt(runner, runner.start):
+            if self._attempt(runner, runner.begin):
                 runners.append(runner)
         return runners
 

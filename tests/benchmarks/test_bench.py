@@ -1,0 +1,140 @@
+"""`kmunet bench` end to end at small sizes: ratios, limits, goals, going on after."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import bench as module
+from benchmarks.case import OURS, PARTS, Case
+from benchmarks.goals import goals
+from benchmarks.plan import Settings, full, groups
+from benchmarks.rows import group_rows
+from benchmarks.tables import goals_table, group_table
+from benchmarks.turns import Round
+from kmunet.cli import main
+
+SMALL = ["--sizes", "64", "--repeats", "1", "--quick", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """The command's file, after a run of the parts that start fast."""
+    out = tmp_path_factory.mktemp("bench") / "bench.json"
+    parts = ["--parts", "scan", "kan", "ss2d", "--out", str(out), "--device", "cpu"]
+    assert main(["bench", *SMALL, *parts]) == 0
+    assert out.with_suffix(".png").exists()
+    assert not out.with_suffix(".part.json").exists()
+    return json.loads(out.read_text())
+
+
+def test_rows_have_ratios_and_shares(result):
+    assert {row["part"] for row in result["rows"]} == {"scan", "kan", "ss2d"}
+    for row in result["rows"]:
+        assert "failed" not in row, row
+        assert row["cpu"] > 0
+        assert row["working"] > 0
+        assert row["times_ours"] > 0
+        assert row["memory_times_ours"] > 0
+        needed = "fma" if row["part"] == "kan" else "exp"
+        assert 0 < row["shares"][needed] <= 1.5  # a limit, give or take other work
+        if row["peer"] == OURS:
+            assert row["times_ours"] == 1
+        total = sum(phase["cpu"] for phase in row["phases"].values())
+        assert total == pytest.approx(row["cpu"], rel=1e-2)
+
+
+def test_limits_and_machine(result):
+    limits = {"exp", "product", "product_bf16", "bandwidth", "fma"}
+    assert set(result["limits"]) == limits
+    assert all(rate > 0 for rate in result["limits"].values())
+    assert result["machine"]["threads"] == 1
+    assert str(Path.home()) not in json.dumps(result)
+
+
+def test_goals_of_other_shapes_are_not_measured(result):
+    assert {goal["reached"] for goal in result["goals"]} == {None}
+
+
+def test_a_step_and_inference_of_whole_networks():
+    settings = Settings("cpu", 1, (64,), (1,), parts=("step", "inference"))
+    for cases in groups(settings):
+        few = [case for case in cases if case.who in (OURS, "u_kan")]
+        rows = group_rows(few, Round(1, 5.0).run(few))
+        assert [row["bf16"] for row in rows] == [False, True, False]
+        assert all(row["flop"] > 0 and row["working"] > 0 for row in rows)
+        assert rows[0]["exps"] > 0 == rows[-1]["exps"]
+
+
+def test_a_call_that_takes_too_long_is_told_as_such():
+    ours = Case("scan", OURS, 64, 1)
+    slow = Case("scan", "naive", 128, 1, seconds=0.3)
+    rows = group_rows([ours, slow], Round(1, 5.0).run([ours, slow]))
+    assert rows[1]["failed"] == "more than 0 s"
+    assert rows[1]["times_ours_at_least"] > 1
+    _, _, lines = group_table(
+        [
+            {**rows[0], "shares": dict.fromkeys(("exp", "fma", "bandwidth"), 0.1)},
+            rows[1],
+        ],
+        "cpu",
+    )
+    assert lines[1][1] == "more than 0 s"
+
+
+def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
+    settings = Settings("cpu", 1, (64,), (1,), parts=("kan",), repeats=1)
+    kept = module._Kept(tmp_path / "x.part.json", settings)
+    case = Case("kan", OURS, 64, 1)
+    first = kept.do("kan", settings, [case])
+    monkeypatch.setattr(Round, "run", lambda *_: pytest.fail("measured again"))
+    again = module._Kept(tmp_path / "x.part.json", settings)
+    assert again.do("kan", settings, [case]) == first
+    other = module._Kept(tmp_path / "x.part.json", full("cpu", 1, ()))
+    assert not other._groups
+
+
+def test_goals_are_judged_from_rows():
+    ours = {"part": "step", "peer": OURS, "size": 256, "batch": 8, "cpu": 1.9}
+    ours |= {"peak": 2.8e9}
+    stopped = {"part": "step", "size": 128, "batch": 1, "failed": "more than 180 s"}
+    stopped |= {"peer": "published KM-UNet, scan by reference"}
+    rows = [ours, stopped | {"times_ours_at_least": 900.0}]
+    found = [goal.judge(rows) for goal in goals("cpu")]
+    by_what = {goal["what"]: goal["reached"] for goal in found}
+    assert by_what["training step, 8 x 256 x 256, CPU s"] is True
+    assert by_what["  its peak memory, GB"] is False
+    assert sum(reached is True for reached in by_what.values()) == 2
+    _, _, lines = goals_table(found)
+    assert {line[3] for line in lines} == {"reached", "NOT reached", "not measured"}
+
+
+@pytest.mark.parametrize("size", ["32", "100"])
+def test_sizes_that_networks_cannot_take(size, capsys):
+    assert main(["bench", "--sizes", size]) == 2
+    assert "multiples of 32" in capsys.readouterr().err
+
+
+def test_a_wrong_path_to_published_code_stops_at_once(tmp_path, capsys):
+    assert main(["bench", "--published", str(tmp_path)]) == 2
+    assert "no archs.py" in capsys.readouterr().err
+
+
+def test_the_command_knows_the_parts():
+    from benchmarks import command
+
+    assert command.PARTS == PARTS
+
+
+def test_the_exp_loop_for_gpus_in_triton_s_interpreter():
+    pytest.importorskip("triton")
+    code = (
+        "import torch; from benchmarks.limits_gpu import exp_loop;"
+        "x = torch.linspace(-1, 1, 4096); y = x.clone(); exp_loop(y, 2);"
+        "torch.testing.assert_close(y, torch.exp2(-torch.exp2(-x)))"
+    )
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
