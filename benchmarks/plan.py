@@ -14,11 +14,12 @@ from kmunet.ops import backend
 
 BF16 = f"{OURS} bf16"
 _LARGEST = {  # side in pixels up to which a slow one is tried, one image at a time
-    "naive": 256,
+    "naive": 128,
     "chunked": 512,
     REFERENCE: 128,
     published.KM_UNET: 128,
 }
+_LEFT_OUT = ("u_kan", "attention_unet", published.KM_UNET)  # of a quick run
 _LARGE_BATCH = 256  # pixels at which batches of more than one image are measured
 
 
@@ -36,6 +37,7 @@ class Settings:
     patience: float = 12.0  # seconds for the repeats of one case
     seconds: float = 60.0  # limit of one call
     slowest: float = 180.0  # limit of the reference scan
+    few: bool = False  # leave out who is slow, or like another
 
 
 def full(device: str, threads: int, published: tuple[str, ...]) -> Settings:
@@ -50,7 +52,7 @@ def quick(device: str, threads: int, published: tuple[str, ...]) -> Settings:
         repeats=2,
         patience=2.0,
         seconds=10.0,
-        slowest=0.0,
+        few=True,
     )
 
 
@@ -69,7 +71,7 @@ def groups(settings: Settings) -> Iterator[list[Case]]:
             peers = [
                 peer
                 for peer in _peers(part, settings, set(here))
-                if _in_reach(peer, size, batch, settings)
+                if part == "kan" or _in_reach(peer, size, batch)
             ]
             yield [_case(settings, part, peer, size, batch) for peer in peers]
 
@@ -96,12 +98,14 @@ def _peers(part: str, settings: Settings, theirs: set[str]) -> list[str]:
         return [OURS, *(["chunked"] if ours != "chunked" else []), *km_unet]
     u_kan = [published.U_KAN] if published.U_KAN in theirs else []
     found = [OURS, BF16, *OTHERS, *u_kan, *km_unet]
-    if part == "step" and km_unet and settings.slowest:
+    if settings.few:
+        return [peer for peer in found if peer not in _LEFT_OUT]
+    if part == "step" and km_unet:
         found.append(published.WITH_SCAN + REFERENCE)
     return found
 
 
-def _in_reach(peer: str, size: int, batch: int, settings: Settings) -> bool:
+def _in_reach(peer: str, size: int, batch: int) -> bool:
     """Slow ones at small sizes only; on a GPU the published code has its own kernel."""
     if peer == published.KM_UNET and published.mamba_ssm_works():
         return True

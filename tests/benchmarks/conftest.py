@@ -20,7 +20,8 @@ except:
 class SS2D(nn.Module):
     def __init__(self, d_model):
         super().__init__()
-        self.A_logs = nn.Parameter(repeat(torch.arange(1., 17), "n -> d n", d=d_model).clone())
+        A = repeat(torch.arange(1., 17), "n -> d n", d=d_model)
+        self.A_logs = nn.Parameter(A.contiguous())
     def forward(self, x):  # (B, H, W, C)
         u = x.flatten(1, 2).transpose(1, 2)
         state = u[:, :1].expand(-1, 16, -1)

@@ -73,7 +73,7 @@ def test_a_call_that_takes_too_long_is_told_as_such():
     ours = Case("scan", OURS, 64, 1)
     slow = Case("scan", "naive", 128, 1, seconds=0.3)
     rows = group_rows([ours, slow], Round(1, 5.0).run([ours, slow]))
-    assert rows[1]["failed"] == "more than 0 s"
+    assert rows[1]["failed"].startswith("more than ")
     assert rows[1]["times_ours_at_least"] > 1
     _, _, lines = group_table(
         [
@@ -82,7 +82,7 @@ def test_a_call_that_takes_too_long_is_told_as_such():
         ],
         "cpu",
     )
-    assert lines[1][1] == "more than 0 s"
+    assert lines[1][1] == rows[1]["failed"]
 
 
 def test_a_stopped_run_goes_on(tmp_path, monkeypatch):

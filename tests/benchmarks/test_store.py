@@ -20,6 +20,10 @@ def examples():
     return Turned(np.array(images, np.uint8), np.array(masks, np.uint8), 20)
 
 
+# WebDataset leaves closing its files to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
 @pytest.fixture
 def peers():
     for name in ("lmdb", "webdataset", "zarr"):
