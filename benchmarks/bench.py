@@ -52,6 +52,8 @@ def bench(settings: Settings, out: Path) -> dict[str, Any]:
     """Measure all groups; write `out` and the plot beside it; print the tables."""
     # Threads that wait actively cost CPU time as soon as there is other work.
     os.environ["OMP_WAIT_POLICY"] = "passive"
+    # Asking whether there is a GPU must not start CUDA where workers fork from.
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     torch.set_num_threads(settings.threads)
     out.parent.mkdir(parents=True, exist_ok=True)
     kept = _Kept(out.with_suffix(".part.json"), settings)

@@ -42,7 +42,9 @@ class Settings:
 
 def full(device: str, threads: int, published: tuple[str, ...]) -> Settings:
     batches = (1, 8, 64) if device == "cuda" else (1, 8)
-    return Settings(device, threads, (128, 256, 512, 1024), batches, PARTS, published)
+    repeats = 20 if device == "cuda" else 5
+    sizes = (128, 256, 512, 1024)
+    return Settings(device, threads, sizes, batches, PARTS, published, repeats)
 
 
 def quick(device: str, threads: int, published: tuple[str, ...]) -> Settings:
