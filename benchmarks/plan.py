@@ -34,7 +34,7 @@ class Settings:
     parts: tuple[str, ...] = PARTS
     published: tuple[str, ...] = ()
     repeats: int = 5
-    patience: float = 12.0  # seconds for the repeats of one case
+    patience: float = 15.0  # (CPU) seconds for the repeats of one case
     seconds: float = 60.0  # limit of one call
     slowest: float = 180.0  # limit of the reference scan
     few: bool = False  # leave out who is slow, or like another

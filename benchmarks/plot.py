@@ -34,7 +34,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         shown.legend(
             fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2)
         )
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=70)
 
 
 def _colors(rows: Sequence[Row]) -> dict[str, str]:

@@ -57,13 +57,16 @@ class Runner:
             self._process.join()
 
     def _ask(self, what: str) -> Any:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), cpu_seconds(self._process.pid)
         try:
             self._connection.send(what)
         except OSError:
             raise WorkerError(self._ended()) from None
         answer = self._receive(self.case.seconds)
-        self.spent += time.perf_counter() - start
+        wall = time.perf_counter() - start
+        cpu = cpu_seconds(self._process.pid) - before
+        # Waiting for cores that others use does not use up the patience.
+        self.spent += wall if self.case.device == "cuda" else min(wall, cpu)
         return answer
 
     def _receive(self, limit: float) -> Any:
@@ -107,7 +110,7 @@ class Round:
     """Runs a group: as many cases at once as memory allows, the first in every one."""
 
     repeats: int
-    patience: float  # seconds a case may take in all before it gets no more repeats
+    patience: float  # (CPU) seconds after which a case gets no more repeats
     results: dict[Case, dict[str, Any]] = field(default_factory=dict)
 
     def run(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
