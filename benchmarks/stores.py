@@ -7,6 +7,7 @@ Each writes the examples 0 to n - 1 into a folder and gives back, by row, an ima
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kmunet.data.rows import RowFile
+from kmunet.data.pack import SHARD_BYTES
+from kmunet.data.shards import Shards, ShardWriter, shard_names
 
 Pixels = NDArray[np.uint8]
 Pair = tuple[Pixels, Pixels]
@@ -56,16 +58,20 @@ class Store:
 
 
 class Packed(Store):
-    """Ours: plain .npy files, memory-mapped."""
+    """Ours: the shards of a prepared data set, memory-mapped."""
 
     name = "kmunet"
 
     def write(self, folder: Path, examples: Examples) -> None:
         count, size = len(examples), examples.size
-        with (
-            RowFile(folder / "images.npy", (count, size, size, 3)) as images,
-            RowFile(folder / "masks.npy", (count, size, size)) as masks,
-        ):
+        rows = max(1, SHARD_BYTES // (3 * size**2))
+        shapes = {"images": (count, size, size, 3), "masks": (count, size, size)}
+        with ExitStack() as stack:
+            images, masks = (
+                stack.enter_context(ShardWriter(folder, names, shape, rows))
+                for kind, shape in shapes.items()
+                for names in [shard_names(str(size), kind, count, rows)]
+            )
 
             def write(row: int) -> None:
                 image, mask = examples[row]
@@ -75,8 +81,10 @@ class Packed(Store):
             _each(write, count)
 
     def reader(self, folder: Path) -> Callable[[int], Pair]:
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        masks = np.load(folder / "masks.npy", mmap_mode="r")
+        images, masks = (
+            Shards([np.load(path, mmap_mode="r") for path in sorted(folder.glob(kind))])
+            for kind in ("*/images-*.npy", "*/masks-*.npy")
+        )
         return lambda row: (np.array(images[row]), np.array(masks[row]))
 
 

@@ -54,7 +54,7 @@ def test_all_give_the_same_pixels_and_have_figures(examples, tmp_path):
 
 def test_wrong_pixels_are_noticed(examples, tmp_path):
     Packed().write(tmp_path, examples)
-    images = np.load(tmp_path / "images.npy", mmap_mode="r+")
+    images = np.load(tmp_path / "32/images-00000.npy", mmap_mode="r+")
     images[7, 3, 3, 0] ^= 1
     images.flush()
     with pytest.raises(RuntimeError, match="images are not what was stored"):
