@@ -83,7 +83,8 @@ def download(
         start = part.begin(address.shown, found, remote.say)
         _require(address, found, target, start)
         if start:
-            remote.say(f"{address.shown}: going on from {start / 1e6:.0f} MB")
+            of = f"{start / 1e6:.1f} of {(found.size or 0) / 1e6:.1f} MB"
+            remote.say(f"{address.shown}: going on from {of}")
         advance(start)
         try:
             _append(remote, address, found, part, start, advance)

@@ -5,7 +5,6 @@ told by class name and status, so that none of them need be there.
 """
 
 import re
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -18,6 +17,15 @@ FIRST_PATIENCE = (1.0, 2.0, 4.0)  # before anything was heard: a wrong name is l
 _CUT = {"ConnectionError", "TimeoutError", "gaierror", "HTTPClientError",
         "ClientConnectionError", "ClientPayloadError", "IncompleteReadError",
         "IncompleteRead", "FSTimeoutError"}  # fmt: skip
+_WORDS = {
+    "gaierror": "unknown host name",
+    "ConnectionRefusedError": "connection refused",
+    "TimeoutError": "no answer in time",
+    "ClientPayloadError": "the connection was cut",
+    "ServerDisconnectedError": "the connection was cut",
+    "ConnectionResetError": "the connection was cut",
+    "SSLError": "TLS failed",
+}
 _KEYS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; for a public "
     """bucket FSSPEC_S3='{"anon": true}'"""
@@ -124,10 +132,11 @@ def _is_a(error: BaseException, *names: str) -> bool:
 
 
 def _why(error: BaseException) -> str:
-    """The first line of the deepest message, without what may be secret in a URL."""
+    """A reason in words, or the deepest message without what may be secret in it."""
+    for kind, words in _WORDS.items():
+        if _is_a(error, kind):
+            return words
     deepest = [item for item in _chain(error) if str(item)][-1:] or [error]
-    if isinstance(deepest[0], ssl.SSLError):
-        return "TLS failed"
     text = (str(deepest[0]).splitlines() or [type(error).__name__])[0]
     text = re.sub(r"://[^/\s@]*@", "://", text)
     return re.sub(r"\?[^\s'\"]*", "?...", text)[:200]

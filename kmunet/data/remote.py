@@ -22,7 +22,7 @@ from kmunet.data.network import FIRST_PATIENCE
 from kmunet.data.remote_folder import download_folder, listing
 from kmunet.errors import RemoteError, UnreachableError
 
-__all__ = ["Fetched", "fetch", "is_url", "localize"]
+__all__ = ["Fetched", "default_cache", "fetch", "is_url", "localize"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Fetched:
 
     path: Path
     record: dict[str, Any]
+
+
+def default_cache() -> Path:
+    """Where a user's downloads are kept: ~/.cache/kmunet, or below XDG_CACHE_HOME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kmunet"
 
 
 def localize(place: str, cache: Path, say: Callable[[str], None] = tell) -> Path:
@@ -169,7 +174,9 @@ def _refuse_foreign(
     target: Path, record: dict[str, Any] | None, address: Address
 ) -> None:
     """Never write over what someone else put there."""
-    if target.exists() and record is None and not _record_of(target).exists():
+    left = read_json(_record_of(target))
+    ours = isinstance(left, dict) and left.get("url") == address.shown
+    if target.exists() and not record and not ours:
         raise RemoteError(
             f"{target}: is there already and was not downloaded from {address.shown}; "
             "move it away, or choose another folder"

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
+from threading import Lock
 
 from kmunet.data.address import Address, unsafe
 from kmunet.data.archive import MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES
@@ -88,22 +89,21 @@ def _all(
     journal: Path,
     advance: Advance,
 ) -> dict[str, Done]:
-    """Download in threads; each finished file is noted at once."""
+    """Download in threads; each notes what it has finished."""
+    writing = Lock()
+
+    def bring(name: str) -> Done:
+        done = _one(remote, files, name, place, advance)
+        with writing, journal.open("a", encoding="utf-8") as notes:
+            notes.write(json.dumps({"name": name, **asdict(done)}) + "\n")
+        return done
+
     pool = ThreadPoolExecutor(THREADS)
-    done: dict[str, Done] = {}
     try:
-        futures = {
-            name: pool.submit(_one, remote, files, name, place, advance)
-            for name in left
-        }
-        with journal.open("a", encoding="utf-8") as notes:
-            for name, future in futures.items():
-                done[name] = future.result()
-                notes.write(json.dumps({"name": name, **asdict(done[name])}) + "\n")
-                notes.flush()
+        futures = {name: pool.submit(bring, name) for name in left}
+        return {name: future.result() for name, future in futures.items()}
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return done
 
 
 def _one(
@@ -130,7 +130,8 @@ def _noted(journal: Path) -> dict[str, Done]:
         for line in journal.read_text(encoding="utf-8").splitlines():
             try:
                 item = json.loads(line)
-                noted[str(item.pop("name"))] = Done(**item)
+                name = str(item.pop("name"))
+                noted[name] = Done(**item)
             except (ValueError, KeyError, TypeError):  # torn by a kill
                 continue
     return noted
