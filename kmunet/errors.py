@@ -5,6 +5,7 @@ KMUNetError
 ├── DataError          a file or folder of the user's data
 │   ├── SourceError    the archive or folder as a whole: missing, another data set
 │   │   └── RemoteError      a place on the network: not there, refused, damaged
+│   │       ├── MissingError      nothing of that name there
 │   │       └── UnreachableError  no connection, now
 │   ├── PairError      an image without its mask
 │   │   ├── SizeError        an image and a mask of other sizes
@@ -36,6 +37,10 @@ class SourceError(DataError):
 
 class RemoteError(SourceError):
     """A place on the network: missing, refused, or not what it should be."""
+
+
+class MissingError(RemoteError):
+    """A place on the network has nothing of that name."""
 
 
 class UnreachableError(RemoteError):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from kmunet.errors import RemoteError, UnreachableError
+from kmunet.errors import MissingError, RemoteError, UnreachableError
 
 Result = TypeVar("Result")
 PATIENCE = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before each new try
@@ -80,7 +80,7 @@ def explain(
         remedy = f"or there is no such key: {_KEYS}" if s3 else "may you read it?"
     elif status == 404 or (not status and _is_a(error, "FileNotFoundError")):
         why = f"no such {'bucket or key' if s3 else 'file or folder'} (404)"
-        remedy = "check the name" + where
+        return MissingError(f"{shown}: {why}; check the name{where}")
     else:
         return RemoteError(f"{shown}: {_why(error)}")
     return RemoteError(f"{shown}: {why}; {remedy}")

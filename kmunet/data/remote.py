@@ -190,5 +190,7 @@ def _endpoint(address: Address) -> str:
     from fsspec.config import conf
 
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_PROFILE")
-    given = [conf.get("s3", {}).get("endpoint_url"), *map(os.environ.get, names)]
+    set_there = conf.get("s3", {})
+    given = [set_there.get("endpoint_url"), set_there.get("profile")]
+    given += [os.environ.get(name) for name in names]
     return next((str(value) for value in given if value), "")
