@@ -177,7 +177,11 @@ def _defaults(protocol: str) -> dict[str, Any]:
     if protocol in ("s3", "s3a"):
         own = dict(conf.get("s3", {}))
         asked = own.get("config_kwargs", {})
-        tries = {"retries": {"max_attempts": 0}} | dict(asked)
+        tries = {
+            "retries": {"max_attempts": 0},
+            # Some servers send the whole file's CRC with a part; we check the whole.
+            "response_checksum_validation": "when_required",
+        } | dict(asked)
         # FSSPEC_S3_ANON=false is text, and any text counts as true there.
         anon = str(own.get("anon", "")).lower() in ("1", "true", "yes")
         return {"config_kwargs": tries, "anon": anon}

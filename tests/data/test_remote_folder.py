@@ -41,7 +41,7 @@ def test_changes_in_the_folder_are_seen(aws, s3_server, folder, tmp_path):
     localize(folder, tmp_path)
     key = folder.removeprefix("s3://folders/")
     s3_server.put("folders", f"{key}new.png", b"new")
-    (s3_server.root / "folders" / key / "list+of&all.csv").unlink()
+    s3_server.delete("folders", f"{key}list+of&all.csv")
     found = contents(localize(folder, tmp_path))
     assert found.pop("new.png") == b"new"
     assert found == {k: v for k, v in FILES.items() if k != "list+of&all.csv"}

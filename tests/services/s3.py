@@ -6,8 +6,12 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+import boto3
 
 KEY, SECRET = "kmunet-test-key", "kmunet-test-secret"
 
@@ -23,12 +27,22 @@ class S3Server:
     def port(self):
         return int(self.endpoint.rpartition(":")[2])
 
+    @cached_property
+    def client(self):
+        return boto3.client(
+            "s3", endpoint_url=self.endpoint, aws_access_key_id=KEY,
+            aws_secret_access_key=SECRET, region_name="us-east-1",
+        )  # fmt: skip
+
     def put(self, bucket, key, content):
-        """Write an object; return its URL."""
-        file = self.root / bucket / key
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
+        """Write an object; return its URL. (Files written below `root` show late.)"""
+        with suppress(self.client.exceptions.BucketAlreadyExists):
+            self.client.create_bucket(Bucket=bucket)
+        self.client.put_object(Bucket=bucket, Key=key, Body=content)
         return f"s3://{bucket}/{key}"
+
+    def delete(self, bucket, key):
+        self.client.delete_object(Bucket=bucket, Key=key)
 
     def env(self, endpoint=None):
         """What a user sets to reach it."""
@@ -50,8 +64,8 @@ def rclone():
 def start(root, *options):
     """The process and its address; `root` holds the buckets."""
     log = root.with_name(f"{root.name}-{len(options)}.log")
-    command = [rclone(), "serve", "s3", "--addr", "127.0.0.1:0", "--dir-cache-time",
-               "0s", "--config", os.devnull, "-v", *options, str(root)]  # fmt: skip
+    command = [rclone(), "serve", "s3", "--addr", "127.0.0.1:0", "--config",
+               os.devnull, "-v", *options, str(root)]  # fmt: skip
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
     deadline = time.monotonic() + 30
