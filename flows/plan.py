@@ -8,6 +8,7 @@ from pathlib import Path
 from flows.overrides import Value, overridden
 from flows.pipeline import source_stage
 from flows.repository import toplevel
+from flows.tracked import tracked
 from kmunet.config import Params
 from kmunet.data.address import is_url, parse
 from kmunet.errors import ConfigError, KMUNetError, SourceError
@@ -103,7 +104,7 @@ def _present(root: Path, name: str) -> Path | None:
     place = Paths(root, name).raw
     if place.exists():
         return place
-    if source_stage(root, name) or place.with_name(f"{name}.dvc").exists():
+    if source_stage(root, name) or tracked(root, name):
         return None
     raise SourceError(
         f"{name}: no data in {place.relative_to(root)}/; put the download there, or "

@@ -89,7 +89,8 @@ def _bring(store: _Store, md5: str, target: Path) -> None:
         return
     place = target.with_name(f"{target.name}.part")
     listing = target.with_name(f"{target.name}.dir")
-    store.get(md5, store.find(md5), listing, lambda _: None)
+    if not listing.exists():
+        store.get(md5, store.find(md5), listing, lambda _: None)
     files = _files(listing, store.address(md5).shown)
     with ThreadPoolExecutor(THREADS) as pool:
         # What lies under its own name there was checked before a cut.
