@@ -137,7 +137,7 @@ class Remote:
             return retried(call, address.shown, self.say, self._patience)
         except Exception as error:
             if not (self.is_s3 and not self.anonymous and lacks_credentials(error)):
-                raise self.explained(error, address) from error
+                raise self.explained(error, address) from None
         self.say(f"{address.shown}: no credentials found; trying without (anonymous)")
         self._fs = _connect(self.address, self._options | {"anon": True})
         self.anonymous = True
@@ -164,7 +164,7 @@ def _connect(address: Address, options: Mapping[str, Any]) -> Any:
     try:
         system = kind(skip_instance_cache=True, **settings)
     except Exception as error:
-        raise explain(error, address.shown) from error
+        raise explain(error, address.shown) from None
     if address.protocol in ("s3", "s3a"):
         system.retries = 1  # we try again ourselves, and say so
     return system

@@ -148,7 +148,7 @@ def _chunks(
             raise
         except Exception as error:
             if not pause(error, pauses, address.shown, remote.say):
-                raise remote.explained(error, address) from error
+                raise remote.explained(error, address) from None
 
 
 def _same(remote: Remote, address: Address, found: Found, start: int) -> Found:
