@@ -25,7 +25,7 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 demo: install ## the main job on the embedded synthetic lesions: data, training, report, registry
 	$(BIN)/python -m flows.main
 
-run: install ## the main job on your data: make run DATASET=busi RAW=/path/Dataset_BUSI.zip SET="train.epochs=2"
+run: install ## the main job on your data: make run DATASET=busi RAW=/path/Dataset_BUSI.zip (or s3://bucket/..., https://...) SET="train.epochs=2"
 	$(BIN)/python -m flows.main --dataset $(DATASET) $(if $(RAW),--raw '$(DATASET)=$(RAW)') $(foreach pair,$(SET),--set '$(pair)') $(if $(FORCE),--force)
 
 repro: install ## dvc repro: bring every data set of params.yaml up to date

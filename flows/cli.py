@@ -59,7 +59,9 @@ def _request(arguments: argparse.Namespace) -> dict[str, Any]:
 def _place(text: str) -> tuple[str, str]:
     name, found, place = text.partition("=")
     if not found or not name or not place:
-        raise KMUNetError(f"--raw {text}: write it as NAME=PATH, as in busi=BUSI.zip")
+        raise KMUNetError(
+            f"--raw {text}: write it as NAME=PATH or NAME=URL, as in busi=BUSI.zip"
+        )
     return name, place
 
 
@@ -75,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--raw", action="append", default=[], metavar="NAME=PATH",
-        help="where a data set's download lies: an archive or a folder",
+        help="where a data set's download lies: an archive or a folder, or a URL",
     )  # fmt: skip
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",

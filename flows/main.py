@@ -18,6 +18,7 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 
 from flows import artifacts
+from flows.downloads import downloaded
 from flows.failures import quieten
 from flows.overrides import Value
 from flows.pipeline import addresses
@@ -45,12 +46,14 @@ def kmunet(
         overrides: Values for this run alone, by dotted key of params.yaml, as in
             {"train.epochs": 2}. The run then works in a workspace of its own, and
             its results go to runs/<name of the run>/.
-        raw: Where a data set's download lies on the worker's machine, an archive or
-            a folder, as in {"busi": "/data/Dataset_BUSI.zip"}. Default: data/raw/.
+        raw: Where a data set's download lies: an archive or a folder on the worker's
+            machine, or its URL, as in {"busi": "s3://bucket/Dataset_BUSI.zip"}.
+            Default: data/raw/.
         force: Run every stage again, up to date or not.
     """
     try:
         plan = make_plan(datasets, overrides, raw, force)
+        plan = downloaded(plan, get_run_logger().info)
         return _run(plan, flow_run.get_name() or "run")
     except KMUNetError as error:
         return Failed(message=str(error))

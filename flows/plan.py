@@ -2,13 +2,15 @@
 
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.overrides import Value, overridden
 from flows.pipeline import source_stage
 from flows.repository import toplevel
+from flows.tracked import tracked
 from kmunet.config import Params
+from kmunet.data.address import is_url, parse
 from kmunet.errors import ConfigError, KMUNetError, SourceError
 from pipelines.paths import Paths
 
@@ -17,7 +19,10 @@ MARGIN = 500 * 2**20  # bytes: checkpoints, the environment of a run, its report
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: in the checkout `root` itself or, if `private`, in a worktree."""
+    """One run: in the checkout `root` itself or, if `private`, in a worktree.
+
+    `remote` has the data that a URL names; flows/downloads.py makes it `raw`.
+    """
 
     root: Path
     datasets: tuple[str, ...]
@@ -25,6 +30,7 @@ class Plan:
     raw: Mapping[str, Path]
     force: bool
     private: bool
+    remote: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_plan(
@@ -45,11 +51,15 @@ def make_plan(
     _check_project(root)
     params = overridden(root / "params.yaml", overrides)
     names = _names(params, datasets, raw)
-    places = {name: _given(name, place) for name, place in raw.items()}
-    sources = [places.get(name) or _present(root, name) for name in names]
-    _check_space(root, [place for place in sources if place])
+    remote = {name: place for name, place in raw.items() if is_url(place)}
+    places = {n: _given(n, place) for n, place in raw.items() if n not in remote}
+    for place in remote.values():
+        parse(place)
+    local = [name for name in names if name not in remote]
+    sources = [places.get(name) or _present(root, name) for name in local]
+    check_space(root, [place for place in sources if place])
     private = bool(overrides or raw or set(names) - set(params.datasets))
-    return Plan(root, names, overrides, places, force, private)
+    return Plan(root, names, overrides, places, force, private, remote)
 
 
 def _check_project(root: Path) -> None:
@@ -94,15 +104,16 @@ def _present(root: Path, name: str) -> Path | None:
     place = Paths(root, name).raw
     if place.exists():
         return place
-    if source_stage(root, name) or place.with_name(f"{name}.dvc").exists():
+    if source_stage(root, name) or tracked(root, name):
         return None
     raise SourceError(
         f"{name}: no data in {place.relative_to(root)}/; put the download there, or "
-        f"name its place: --raw {name}=PATH"
+        f"name its place: --raw {name}=PATH_OR_URL"
     )
 
 
-def _check_space(root: Path, sources: Iterable[Path]) -> None:
+def check_space(root: Path, sources: Iterable[Path]) -> None:
+    """Raise KMUNetError unless there is room for a run on these data."""
     need = MARGIN + 2 * sum(_size(place) for place in sources)
     free = shutil.disk_usage(root).free
     if free < need:

@@ -36,6 +36,11 @@ def attach() -> None:
     _attached = sys.stdout.buffer
 
 
+def is_attached() -> bool:
+    """Whether this is a plain call, whose user looks at the terminal."""
+    return _attached is not None
+
+
 def echo(until: Sequence[str]) -> Echo | None:
     """Return where a stage's output is shown, or None."""
     return Echo(_attached, until) if _attached else None

@@ -5,7 +5,6 @@ params.yaml of its own. It goes when the run ends; what stays is runs/<run>/<dat
 """
 
 import fcntl
-import os
 import re
 import shutil
 import sys
@@ -18,6 +17,7 @@ from flows import overrides
 from flows.pipeline import dvc, source_stage
 from flows.plan import Plan
 from flows.repository import changed, git
+from flows.tracked import restore
 from pipelines.paths import Paths
 
 
@@ -29,20 +29,22 @@ def workspace(plan: Plan, name: str, log: Callable[[str], None]) -> Iterator[Pat
     prune(plan.root, home)
     if not plan.private:
         with _held(plan.root / ".kmunet" / "checkout.lock", log):
+            for dataset in plan.datasets:
+                restore(plan.root, dataset, log)
             yield plan.root
         return
     place = home / slug(name)
     lock = place.with_name(f"{place.name}.lock")
     with _held(lock, log):
         try:
-            create(plan, place)
+            create(plan, place, log)
             yield place
         finally:
             remove(plan.root, place)
             lock.unlink(missing_ok=True)
 
 
-def create(plan: Plan, place: Path) -> None:
+def create(plan: Plan, place: Path, log: Callable[[str], None]) -> None:
     """Make the worktree: code, cache, environment, data and params."""
     git(plan.root, "worktree", "add", "--detach", "--force", str(place))
     _overlay(plan.root, place)
@@ -51,6 +53,8 @@ def create(plan: Plan, place: Path) -> None:
     _share_cache(plan.root, place)
     for dataset in plan.datasets:
         _link_raw(plan, place, dataset)
+        if dataset not in plan.raw:
+            restore(place, dataset, log)
     values: dict[str, overrides.Value] = {"datasets": list(plan.datasets)}
     overrides.write(place / "params.yaml", values | dict(plan.overrides))
 
@@ -123,18 +127,17 @@ def _share_cache(root: Path, place: Path) -> None:
 def _link_raw(plan: Plan, place: Path, dataset: str) -> None:
     """Put the data where prepare reads it; an archive alone into a folder."""
     target, given = Paths(place, dataset).raw, plan.raw.get(dataset)
-    target.parent.mkdir(parents=True, exist_ok=True)
     here = Paths(plan.root, dataset).raw
-    tracked = target.with_name(f"{dataset}.dvc")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if given:
+        shutil.rmtree(target, ignore_errors=True)  # .dvc files that git has there
     if given and given.is_file():
         target.mkdir()
         (target / given.name).symlink_to(given)
     elif given:
         target.symlink_to(given)
-    elif not source_stage(place, dataset) and here.exists():
+    elif not source_stage(place, dataset) and here.exists() and not target.exists():
         target.symlink_to(here.resolve())
-    elif tracked.exists():
-        dvc(place, "checkout", os.fspath(tracked.relative_to(place)))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import kmunet
-from kmunet.commands import data_augment, data_check
+from kmunet.commands import data_augment, data_check, data_get
 from kmunet.errors import KMUNetError
 
 
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     actions = data.add_subparsers(required=True, metavar="ACTION")
     _add(actions, "augment", data_augment)
     _add(actions, "check", data_check)
+    _add(actions, "get", data_get)
     for entry in sorted(entry_points(group="kmunet.commands"), key=lambda e: e.name):
         _add(areas, entry.name, entry.load())
     return parser

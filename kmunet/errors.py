@@ -4,6 +4,9 @@ KMUNetError
 ├── ConfigError        a key of params.yaml: unknown, missing or out of range
 ├── DataError          a file or folder of the user's data
 │   ├── SourceError    the archive or folder as a whole: missing, another data set
+│   │   └── RemoteError      a place on the network: not there, refused, damaged
+│   │       ├── MissingError      nothing of that name there
+│   │       └── UnreachableError  no connection, now
 │   ├── PairError      an image without its mask
 │   │   ├── SizeError        an image and a mask of other sizes
 │   │   └── MaskValueError   values that are no class
@@ -30,6 +33,18 @@ class DataError(KMUNetError):
 
 class SourceError(DataError):
     """The archive or folder as a whole is missing or holds something else."""
+
+
+class RemoteError(SourceError):
+    """A place on the network: missing, refused, or not what it should be."""
+
+
+class MissingError(RemoteError):
+    """A place on the network has nothing of that name."""
+
+
+class UnreachableError(RemoteError):
+    """No connection to a place on the network; it may be there later."""
 
 
 class PairError(DataError):

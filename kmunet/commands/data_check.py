@@ -1,7 +1,8 @@
 """`kmunet data check SOURCE PATH... --out DIR`: is this data set fit to be used?
 
 Writes report.html, report.json, images.csv and contact sheets. Exit code 1 where there
-are errors, 2 where the paths hold no such data set.
+are errors, 2 where the paths hold no such data set. A URL (s3://, https://, ...) is
+downloaded first.
 """
 
 import argparse
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kmunet.data.pairs import Pair, Source
+from kmunet.data.remote import default_cache, localize
 from kmunet.data.sources import KINDS, open_source
 from kmunet.data.survey import Survey, as_tables, survey
 from kmunet.errors import DataError, SourceError
@@ -26,9 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     add = parser.add_argument
     add("source", choices=KINDS, metavar="SOURCE", help=", ".join(KINDS))
-    add("path", nargs="+", type=Path, metavar="PATH", help="archives or folders")
+    add("path", nargs="+", metavar="PATH", help="archives or folders, or their URLs")
     where = "where report.html and report.json go"
     add("--out", required=True, type=Path, metavar="DIR", help=where)
+    kept = "where what URLs name is downloaded to, once; default: %(default)s"
+    add("--cache", type=Path, metavar="DIR", default=default_cache(), help=kept)
     names = "busi: folders to read; folder, manifest: what mask values 1, 2, ... mean"
     add("--classes", nargs="+", metavar="NAME", help=names)
     values = "mask value of each class, if not 1, 2, ...: a number or #rrggbb"
@@ -40,8 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     try:
+        paths = [localize(place, arguments.cache) for place in arguments.path]
         source = open_source(
-            arguments.source, arguments.path, arguments.classes, arguments.values
+            arguments.source, paths, arguments.classes, arguments.values
         )
     except SourceError as error:
         write_data_report(out, _nothing(arguments.source, str(error)), {})

@@ -124,6 +124,21 @@ def test_an_archive_from_elsewhere(run, checkout, tmp_path):
     assert git(checkout, "status", "--short") == before
 
 
+def test_an_archive_from_s3(run, checkout, aws, s3_server):
+    url = s3_server.put("flows", "Dataset_BUSI.zip", b"ultrasound")
+    state, tasks = run(raw={"busi": url})
+    assert state.is_completed(), state.message
+    assert tasks["register@busi"] in ("Completed", "Cached")
+    logs = _logs(state.state_details.flow_run_id)
+    assert any("checked by md5 of S3's ETag" in line for line in logs)
+    (kept,) = (checkout / ".kmunet" / "downloads").rglob("Dataset_BUSI.zip")
+    assert kept.read_bytes() == b"ultrasound"
+    assert "data/raw" not in git(checkout, "status", "--short")
+    state, tasks = run(raw={"busi": url.replace("BUSI", "none")})
+    assert "s3://flows/Dataset_none.zip: no such bucket or key (404)" in state.message
+    assert tasks == {}
+
+
 def test_force_runs_every_stage_again(run):
     assert set(run(force=True)[1].values()) == {"Completed"}
 

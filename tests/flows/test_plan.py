@@ -50,6 +50,17 @@ def test_raw(here):
     assert "not among datasets" in refusal(datasets=["synthetic"], raw={"busi": "/tmp"})
 
 
+def test_raw_by_url_is_checked_without_network(here):
+    found = make_plan(
+        None, None, {"busi": "s3://bucket/a.zip#sha256=" + "0" * 64}, False
+    )
+    assert found.private
+    assert found.datasets == ("busi",)
+    assert found.raw == {}
+    assert found.remote["busi"].startswith("s3://bucket/a.zip")
+    assert "64 hexadecimal" in refusal(raw={"busi": "s3://bucket/a.zip#sha256=12"})
+
+
 def test_overrides(here):
     assert "train.lr" in refusal(overrides={"train.lr": -1})
     assert "`datasets`" in refusal(overrides={"datasets": ["busi"]})

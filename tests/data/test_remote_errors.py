@@ -1,0 +1,165 @@
+"""What a user reads when a place cannot be had: the URL, the reason, the remedy."""
+
+import http.server
+import threading
+import time
+
+import pytest
+from s3 import SECRET
+
+from kmunet.data import network
+from kmunet.data.address import Address
+from kmunet.data.remote import fetch, localize
+from kmunet.errors import RemoteError, UnreachableError
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr("kmunet.data.remote.FIRST_PATIENCE", (0.1,))
+    monkeypatch.setattr("kmunet.data.download.PATIENCE", (0.1, 0.1))
+
+
+@pytest.fixture
+def zip_url(s3_server):
+    return s3_server.put("errors", "a.zip", b"zip" * 100)
+
+
+def refusal(url, folder, say=print):
+    with pytest.raises(RemoteError) as caught:
+        localize(url, folder, say)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith(Address(url.partition("#")[0]).shown)
+    assert SECRET not in text
+    assert not list(folder.rglob("*.lock"))
+    return text
+
+
+def test_what_is_not_there(aws, zip_url, tmp_path):
+    for url in ("s3://errors/b.zip", "s3://no-such/a.zip", "s3://errors/none/"):
+        text = refusal(url, tmp_path)
+        assert "no such bucket or key (404)" in text
+        assert "AWS_ENDPOINT_URL" in text
+
+
+def test_wrong_keys(aws, zip_url, tmp_path):
+    aws.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+    text = refusal(zip_url, tmp_path)
+    assert "access denied (403)" in text
+    assert "AWS_ACCESS_KEY_ID" in text
+    assert "not-the-secret" not in text
+
+
+def test_no_keys_at_a_private_server(no_aws, s3_server, zip_url, tmp_path):
+    no_aws.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
+    said = []
+    text = refusal(zip_url, tmp_path, said.append)
+    assert "no credentials found, and it is not public" in text
+    assert "AWS_PROFILE" in text
+    assert "anonymous" in said[0]
+
+
+def test_no_keys_at_a_public_server(no_aws, open_s3_server, zip_url, tmp_path):
+    no_aws.setenv("AWS_ENDPOINT_URL", open_s3_server.endpoint)
+    said = []
+    path = localize(zip_url, tmp_path, said.append)
+    assert path.read_bytes() == b"zip" * 100
+    assert "trying without (anonymous)" in said[0]
+
+
+def test_an_endpoint_that_does_not_answer(aws, zip_url, tmp_path):
+    aws.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    said = []
+    assert "no connection" in refusal(zip_url, tmp_path, said.append)
+    assert "again in 0.1 s" in said[0]
+
+
+def test_a_profile_that_is_not_there(no_aws, zip_url, tmp_path):
+    no_aws.setenv("AWS_PROFILE", "nobody")
+    assert "nobody" in refusal(zip_url, tmp_path)
+
+
+def test_protocols(tmp_path):
+    assert "unknown protocol 'foo://'" in refusal("foo://a/b", tmp_path)
+    assert "chained" in refusal("zip://a::s3://b/c.zip", tmp_path)
+
+
+def test_secrets_in_urls_are_never_shown(tmp_path):
+    url = "http://user:hunter2@127.0.0.1:1/a.zip?token=hunter3"
+    text = refusal(url, tmp_path)
+    assert "hunter" not in text
+    assert "http://127.0.0.1:1/a.zip?..." in text
+    assert "hunter" not in repr(Address(url))
+    text = refusal("s3://key:hunter2@bucket/a.zip", tmp_path)
+    assert "AWS_ACCESS_KEY_ID" in text
+    assert "hunter" not in text
+
+
+def test_checksums_that_are_none(tmp_path):
+    assert "64 hexadecimal" in refusal("s3://b/a.zip#sha256=12", tmp_path)
+
+
+class Web(http.server.BaseHTTPRequestHandler):
+    """Cannot send a part, as many servers; its answers are a list of states."""
+
+    states: list  # of 200, 403, 500, 503, "cut"
+
+    def _answer(self):
+        state = self.states.pop(0) if self.command == "GET" and self.states else 200
+        self.send_response(200 if state == "cut" else state)
+        size = len(CONTENT) if state in (200, "cut") else 0
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+        if self.command == "GET" and size:
+            self.wfile.write(CONTENT[: size // 2 if state == "cut" else size])
+            self.close_connection = state == "cut"
+            time.sleep(0.3 if state == "cut" else 0)  # let the half arrive
+
+    do_GET = do_HEAD = _answer  # noqa: N815
+
+    def log_message(self, *args):
+        pass
+
+
+CONTENT = bytes(range(256)) * 4096
+
+
+@pytest.fixture
+def web():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/a.zip"
+    server.shutdown()
+    server.server_close()
+
+
+def with_states(monkeypatch, *states):
+    monkeypatch.setattr(Web, "states", list(states), raising=False)
+
+
+def test_a_server_that_cannot_resume(web, tmp_path, monkeypatch):
+    with_states(monkeypatch, "cut", 200)
+    said = []
+    path = localize(web, tmp_path, said.append)
+    assert path.read_bytes() == CONTENT
+    assert any("cannot resume: from the start" in line for line in said)
+
+
+def test_5xx_is_tried_again_and_4xx_is_not(web, tmp_path, monkeypatch):
+    with_states(monkeypatch, 503)
+    said = []
+    assert fetch(web, tmp_path / "a", said.append).path.read_bytes() == CONTENT
+    assert "the server answers 503; again in" in said[0]
+    with_states(monkeypatch, 403, 200)
+    with pytest.raises(RemoteError, match=r"access denied \(403\)"):
+        fetch(web, tmp_path / "b", said.append)
+    with_states(monkeypatch, *[500] * 9)
+    with pytest.raises(UnreachableError, match="the server answers 500"):
+        fetch(web, tmp_path / "c", said.append)
+
+
+def test_what_passes_by_waiting():
+    assert network.is_transient(ConnectionResetError())
+    assert network.is_transient(TimeoutError())
+    assert not network.is_transient(PermissionError())
+    assert not network.is_transient(ValueError())
