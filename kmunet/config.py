@@ -123,7 +123,7 @@ class TrainParams(Section):
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)]
     loss: Literal["bce_dice"]
     threshold: Annotated[float, Field(gt=0.0, lt=1.0)]
-    scan_backend: Literal["auto", "naive", "chunked", "cpu"]
+    scan_backend: Literal["auto", "cpu", "triton", "mamba-ssm", "chunked", "naive"]
     device: Literal["auto", "cpu", "cuda"]
     workers: Positive  # Ray Train workers, one process each
     threads: Positive  # CPU threads of a worker: sums depend on their number

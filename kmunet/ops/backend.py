@@ -67,9 +67,14 @@ class Backend:
     kernels: Callable[[], Kernels] | None = None
     kernels_2d: Callable[[], Kernels2d] | None = None  # else the 2-D scan is composed
     double: bool = True  # float64 too; else that goes to the chunked scan
-    automatic: bool = True  # "auto" may take it
+    automatic: frozenset[str] | None = None  # where "auto" may take it; None: anywhere
     note: str = ""  # what the log says of it
 
     def serves(self, device: str) -> bool:
         """Whether this version runs on that kind of device, on this machine."""
         return (not self.devices or device in self.devices) and self.usable()
+
+    def suits(self, device: str) -> bool:
+        """Whether "auto" may take it there."""
+        allowed = self.automatic is None or device in self.automatic
+        return allowed and self.serves(device)

@@ -82,7 +82,7 @@ def resolve(asked: str, device: str, double: bool = False) -> Backend:
     `double`: for float64. Raises ConfigError where the named one cannot run there.
     """
     if asked == "auto":
-        found = next(b for b in _registry.values() if b.automatic and b.serves(device))
+        found = next(b for b in _registry.values() if b.suits(device))
     else:
         found = _registry[asked]
         if found.devices and device not in found.devices:

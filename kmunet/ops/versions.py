@@ -1,6 +1,6 @@
 """Every version of the selective scan, registered in the order that "auto" prefers."""
 
-from kmunet.ops import cpu, naive
+from kmunet.ops import cpu, mamba, naive, triton
 from kmunet.ops.backend import Backend
 from kmunet.ops.chunked import Chunked
 from kmunet.ops.cpu.native import required
@@ -14,6 +14,27 @@ register(
         kernels=lambda: cpu.Scan(required()),
         kernels_2d=lambda: cpu.Scan2d(required()),
         double=False,
+    )
+)
+register(
+    Backend(
+        "triton",
+        devices=frozenset({"cuda", "cpu"}),  # a CPU through the interpreter
+        usable=triton.usable,
+        kernels=triton.kernels,
+        kernels_2d=triton.kernels_2d,
+        double=False,
+        automatic=frozenset({"cuda"}),
+    )
+)
+register(
+    Backend(
+        "mamba-ssm",
+        mamba.selective_scan,
+        devices=frozenset({"cuda"}),
+        usable=mamba.usable,
+        double=False,
+        note="its backward pass adds atomically: not the same bits on every run",
     )
 )
 register(Backend("chunked", kernels=Chunked))

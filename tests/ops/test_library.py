@@ -214,7 +214,8 @@ import sys, torch, torch.distributed as dist
 from kmunet.nn import SS2D
 rank, path = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=f"file://{path}/meet", rank=rank, world_size=2)
+meet = f"file://{path}/meet"
+dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2)
 torch.manual_seed(0)
 block, x = SS2D(4), torch.randn(4, 4, 5, 6)
 whole = [p.grad for p in block.parameters() if block(x).square().mean().backward() or 1]

@@ -3,8 +3,9 @@
 A tile's steps are unrolled, with one tensor of channels for each step: for one state n
 after the other, h runs forwards from the kept state and q backwards, with the decays
 of both computed once. With g_i = C_i dy_i + q_(i+1) and e_i = q_i h_(i-1), the gradient
-of dt_i A: d(dt u) = sum_n g B_n, ddt = sum_n e A_n, dA_n = sum_i e dt, dB_n = sum_d g dt u,
-dC_n = sum_d h dy. Sums over programs are partial sums, added later in a fixed order.
+of dt_i A: d(dt u) = sum_n g B_n, ddt = sum_n e A_n, dA_n = sum_i e dt,
+dB_n = sum_d g dt u, dC_n = sum_d h dy. Sums over programs are partial sums, added later
+in a fixed order.
 """
 
 from typing import Any
@@ -17,37 +18,41 @@ from kmunet.ops.triton.steps import (
     add,
     pixel,
     position,
+    power,
     softplus_slope,
     time_step,
     weights,
 )
+from kmunet.ops.triton.tuning import tuned_registers
 
 
+@tuned_registers
 @triton.jit
 def gradients(
-    x: Any,
-    dy: Any,
-    delta: Any,
-    proj: Any,
-    A: Any,
-    weight: Any,
-    bias: Any,
-    skip: Any,
-    kept: Any,
-    later: Any,
-    dx: Any,
-    ddelta: Any,
-    dproj: Any,
-    dA: Any,
-    dbias: Any,
-    dskip: Any,
-    batch: Any,
-    height: Any,
-    width: Any,
-    channels: Any,
-    states: Any,
-    chunk: Any,
-    chunks: Any,
+    x: "Any",
+    dy: "Any",
+    delta: "Any",
+    proj: "Any",
+    A: "Any",
+    weight: "Any",
+    bias: "Any",
+    skip: "Any",
+    kept: "Any",
+    later: "Any",
+    between: "Any",
+    dx: "Any",
+    ddelta: "Any",
+    dproj: "Any",
+    dA: "Any",
+    dbias: "Any",
+    dskip: "Any",
+    batch: "Any",
+    height: "Any",
+    width: "Any",
+    channels: "Any",
+    states: "Any",
+    chunk: "Any",
+    chunks: "Any",
     directions: tl.constexpr,
     rank: tl.constexpr,
     has_delta: tl.constexpr,
@@ -60,7 +65,8 @@ def gradients(
 ) -> None:
     """dx as y, ddelta (B, L, K, D), dproj (blocks, B, L, K, 2N).
 
-    later, dA (B, K, chunks, N, D): q of the chunk after, used up; partial sums.
+    later, between, dA (B, K, chunks, N, D): q of the chunk after, of the tile after;
+    partial sums.
     dbias, dskip (B, K, chunks, D).
     """
     blocks = (channels + block - 1) // block
@@ -98,7 +104,8 @@ def gradients(
                 step = t * tile + i
                 inside = step < high - low
                 at = position(step, low, high, second == 1)
-                p = b * length + pixel(tl.where(inside, at, low), height, width, columns)
+                at = tl.where(inside, at, low)
+                p = b * length + pixel(at, height, width, columns)
                 read = p * pitch + (0 if shared else shift) + d
                 mask = d < tl.where(inside, channels, 0)
                 u = tl.load(x + read, mask=mask, other=0.0).to(tl.float32)
@@ -114,16 +121,18 @@ def gradients(
                     has_delta,
                     plus,
                 )
-                us, dts, dys = us + (u,), dts + (dt,), dys + (g,)  # noqa: RUF005
+                us, dts, dys = us + (u,), dts + (dt,), dys + (g,)
                 zero = tl.full([block], 0.0, tl.float32)
-                dws, ddts = dws + (zero,), ddts + (zero,)  # noqa: RUF005
-                pixels, insides = pixels + (p,), insides + (inside,)  # noqa: RUF005
-            before = tl.where(t < used - 1, channels, 0)  # nothing in the first tile
+                dws, ddts = dws + (zero,), ddts + (zero,)
+                pixels, insides = pixels + (p,), insides + (inside,)
+            before = tl.where(t < used - 1, channels, 0)  # nothing in the last tile,
+            first = channels - before  # where q comes from the chunk after
             for n in range(states):
                 A_n = tl.load(A + channel * states + n, mask=ok, other=0.0)
-                at = (place * states + n) * channels + d
-                q = tl.load(later + at, mask=ok, other=0.0)
-                sum_A = tl.load(dA + at, mask=d < before, other=0.0)
+                here = (place * states + n) * channels + d
+                q = tl.load(later + here, mask=d < first, other=0.0)
+                q += tl.load(between + here, mask=d < before, other=0.0)
+                sum_A = tl.load(dA + here, mask=d < before, other=0.0)
                 h = tl.load(
                     kept + ((place * tiles + t) * states + n) * channels + d,
                     mask=ok,
@@ -133,12 +142,11 @@ def gradients(
                 for i in tl.static_range(tile):
                     row = proj + (pixels[i] * directions + k) * size + rank
                     B = tl.load(row + n, mask=insides[i], other=0.0).to(tl.float32)
-                    a = tl.exp2(dts[i] * (A_n * LOG2E))
+                    a = power(dts[i] * (A_n * LOG2E))
                     h = a * h + (dts[i] * us[i]) * B
-                    hs, decays, Bs = hs + (h,), decays + (a,), Bs + (B,)  # noqa: RUF005
+                    hs, decays, Bs = hs + (h,), decays + (a,), Bs + (B,)
                 new_dws, new_ddts = (), ()
-                for back_i in tl.static_range(tile):
-                    i: tl.constexpr = tile - 1 - back_i
+                for i in tl.static_range(tile - 1, -1, -1):
                     row = proj + (pixels[i] * directions + k) * size + rank
                     C = tl.load(row + states + n, mask=insides[i], other=0.0)
                     g = C.to(tl.float32) * dys[i] + q
@@ -146,17 +154,17 @@ def gradients(
                     e = q * hs[i]
                     sum_A += e * dts[i]
                     # From the last step to the first, so in front.
-                    new_dws = (dws[i] + g * Bs[i],) + new_dws  # noqa: RUF005
-                    new_ddts = (ddts[i] + e * A_n,) + new_ddts  # noqa: RUF005
-                    write = (whole + pixels[i]) * directions + k
-                    write = dproj + write * 2 * states + n
+                    new_dws = (dws[i] + g * Bs[i],) + new_dws
+                    new_ddts = (ddts[i] + e * A_n,) + new_ddts
+                    entry = (whole + pixels[i]) * directions + k
+                    of_B = dproj + entry * 2 * states + n
                     dB = tl.reduce(g * (dts[i] * us[i]), 0, add)
                     dC = tl.reduce(hs[i + 1] * dys[i], 0, add)
-                    tl.store(write, dB, mask=insides[i])
-                    tl.store(write + states, dC, mask=insides[i])
+                    tl.store(of_B, dB, mask=insides[i])
+                    tl.store(of_B + states, dC, mask=insides[i])
                 dws, ddts = new_dws, new_ddts
-                tl.store(later + at, q, mask=ok)
-                tl.store(dA + at, sum_A, mask=ok)
+                tl.store(between + here, q, mask=ok)
+                tl.store(dA + here, sum_A, mask=ok)
             for i in tl.static_range(tile):
                 mask = d < tl.where(insides[i], channels, 0)
                 dz = ddts[i] + dws[i] * us[i]

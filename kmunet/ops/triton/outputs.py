@@ -9,30 +9,38 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from kmunet.ops.triton.steps import LOG2E, add, pixel, position, time_step, weights
+from kmunet.ops.triton.steps import (
+    LOG2E,
+    add,
+    pixel,
+    position,
+    power,
+    time_step,
+    weights,
+)
 from kmunet.ops.triton.tuning import tuned
 
 
 @tuned
 @triton.jit
 def outputs(
-    x: Any,
-    delta: Any,
-    proj: Any,
-    A: Any,
-    weight: Any,
-    bias: Any,
-    skip: Any,
-    starts: Any,
-    y: Any,
-    kept: Any,
-    batch: Any,
-    height: Any,
-    width: Any,
-    channels: Any,
-    states: Any,
-    chunk: Any,
-    chunks: Any,
+    x: "Any",
+    delta: "Any",
+    proj: "Any",
+    A: "Any",
+    weight: "Any",
+    bias: "Any",
+    skip: "Any",
+    starts: "Any",
+    y: "Any",
+    kept: "Any",
+    batch: "Any",
+    height: "Any",
+    width: "Any",
+    channels: "Any",
+    states: "Any",
+    chunk: "Any",
+    chunks: "Any",
     directions: tl.constexpr,
     rank: tl.constexpr,
     has_delta: tl.constexpr,
@@ -99,7 +107,7 @@ def outputs(
                 )
                 B = tl.load(row + rank + n, mask=used, other=0.0).to(tl.float32)
                 C = tl.load(row + rank + states + n, mask=used, other=0.0)
-                a = tl.exp2(dt[None, :] * decay)
+                a = power(dt[None, :] * decay)
                 state = a * state + (dt * u)[None, :] * B
                 value = tl.reduce(state * C.to(tl.float32), 0, add) + D * u
                 write = y + p * pitch + shift + d

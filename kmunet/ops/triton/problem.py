@@ -63,9 +63,8 @@ class Problem:
     def forward(self, keep: bool) -> tuple[Tensor, Tensor | None]:
         """y (B, L, D) float32 where shared, else as x; kept states, flat."""
         starts = self._carried(self.x, adjoint=False)
-        like = {"dtype": torch.float32, "device": self.x.device}
         y = self._slots(self.x.dtype)
-        kept = torch.empty(self.kept_size() if keep else 0, **like)
+        kept = self._float(self.kept_size() if keep else 0)
         given = (*self._inputs(self.x), self._or(self.skip), starts, y, kept)
         outputs[self._grid(self.lines())](
             *given,
@@ -91,7 +90,17 @@ class Problem:
         dproj, dA = new(blocks, *of_proj), torch.empty_like(later)
         dbias, dskip = (new(*over, self.channels) for _ in range(2))
         x, *others = self._inputs(self.x)
-        found = (kept, later, dx, ddelta, dproj, dA, dbias, dskip)
+        found = (
+            kept,
+            later,
+            torch.empty_like(later),
+            dx,
+            ddelta,
+            dproj,
+            dA,
+            dbias,
+            dskip,
+        )
         gradients[(self.lines() * self.chunks * blocks,)](
             *(x, dy, *others, self._or(self.skip), *found, self.batch),
             *self._sizes(),
@@ -99,7 +108,6 @@ class Problem:
             has_skip=self.skip is not None,
             tile=self.plan.tile,
             block=self.plan.block,
-            **LAUNCH,
             **FUSED,
         )
         return {

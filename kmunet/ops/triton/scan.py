@@ -57,10 +57,19 @@ def _problem(tensors: Optional, softplus: bool) -> Problem:
     groups, length = B.shape[1], u.shape[2]
     x, steps = (t.transpose(1, 2).contiguous() for t in (u, delta))
     proj = torch.cat([B, C], dim=2).permute(0, 3, 1, 2).contiguous()
-    small = (t if t is None else t.float().contiguous() for t in (A, D, bias))
-    A, D, bias = small
+    D, bias = (t if t is None else t.float().contiguous() for t in (D, bias))
     return Problem(
-        *(x, steps, proj, A, None, bias, D, 1, length, groups, 0),
+        x=x,
+        delta=steps,
+        proj=proj,
+        A=A.float().contiguous(),
+        weight=None,
+        bias=bias,
+        skip=D,
+        height=1,
+        width=length,
+        directions=groups,
+        rank=0,
         softplus=softplus,
         shared=False,
         plan=plan(length, x.shape[2] // groups),
@@ -94,7 +103,7 @@ class TritonScan2d:
         problem = _problem_2d(pixels, proj, *others)
         found = problem.backward(grad.contiguous(), kept)
         weight, rows = others[0], pixels.flatten(0, 2).float()
-        steps = proj.unflatten(3, (4, -1))[..., : problem.rank].flatten(0, 2)
+        steps = torch.unflatten(proj, 3, (4, -1))[..., : problem.rank].flatten(0, 2)
         ddelta = found["delta"].flatten(0, 1)  # (B L, 4, D)
         dsteps = torch.einsum("pkd,kdr->pkr", ddelta, weight)
         dproj = torch.cat([dsteps, found["bc"].flatten(0, 1)], dim=2).flatten(1)
@@ -115,8 +124,17 @@ def _problem_2d(pixels: Tensor, proj: Tensor, *others: Tensor) -> Problem:
     check_device(pixels)
     _, height, width, channels = pixels.shape
     return Problem(
-        *(pixels, None, proj, -torch.exp(A_logs), weight, bias, Ds),
-        *(height, width, 4, weight.shape[2]),
+        x=pixels,
+        delta=None,
+        proj=proj,
+        A=-torch.exp(A_logs),
+        weight=weight,
+        bias=bias,
+        skip=Ds,
+        height=height,
+        width=width,
+        directions=4,
+        rank=weight.shape[2],
         softplus=True,
         shared=True,
         plan=plan(height * width, channels),

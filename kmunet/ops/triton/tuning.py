@@ -1,8 +1,8 @@
 """Autotuning of what cannot change a bit of the results, kept on disk by Triton.
 
-A program takes `block` channels, 32 to a warp and the rest in registers: that alone is
-tuned, since a channel's sums are then the same in any block. What orders sums (chunks,
-tiles, the backward pass's blocks) is fixed by the sizes, in `kmunet.ops.triton.plan`.
+A program takes `block` channels, 32 to a warp and the rest in registers: a channel's
+sums are the same in any block. What orders sums (chunks, tiles, the backward pass's
+blocks) is not tuned but fixed by the sizes, in `kmunet.ops.triton.plan`.
 """
 
 import os
@@ -21,10 +21,20 @@ def interpreted() -> bool:
 def tuned(kernel: Any) -> Any:
     """Choose `block` and warps by time, once for each device and size."""
     sizes = ((32, 1), (64, 1), (64, 2), (128, 2), (128, 4))
-    configs = [
-        triton.Config({"block": block}, num_warps=warps, num_stages=1)
-        for block, warps in sizes
-    ]
+    return _autotuned(kernel, [_config(warps, block=block) for block, warps in sizes])
+
+
+def tuned_registers(kernel: Any) -> Any:
+    """Choose how many registers a lane may have: more, or more programs at once."""
+    limits: tuple[int | None, ...] = (None, 168, 128)
+    return _autotuned(kernel, [_config(1, limit) for limit in limits])
+
+
+def _config(warps: int, registers: int | None = None, **sizes: int) -> Any:
+    return triton.Config(sizes, num_warps=warps, num_stages=1, maxnreg=registers)
+
+
+def _autotuned(kernel: Any, configs: list[Any]) -> Any:
     if interpreted():  # there is nothing to time
-        configs = configs[:1]
-    return triton.autotune(configs, key=KEY, cache_results=not interpreted())(kernel)
+        return triton.autotune(configs[:1], key=KEY)(kernel)
+    return triton.autotune(configs, key=KEY, cache_results=True)(kernel)
