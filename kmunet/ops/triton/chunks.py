@@ -9,7 +9,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from kmunet.ops.triton.steps import LOG2E, pixel, position, power, time_step, weights
+from kmunet.ops.triton.steps import LOG2E, pixel, position, time_step, weights
 from kmunet.ops.triton.tuning import tuned
 
 CARRIED = tl.constexpr(8)  # chunks whose loads are under way at once
@@ -78,7 +78,7 @@ def chunk_ends(
         dt = time_step(
             delta + p * stride + channel, row, found, start, ok, rank, has_delta, plus
         )
-        a = power(dt[None, :] * decay)
+        a = tl.exp2(dt[None, :] * decay)
         if adjoint:
             C = tl.load(row + rank + states + n, mask=used, other=0.0).to(tl.float32)
             state = a * (C * value[None, :] + state)
@@ -129,7 +129,7 @@ def carry(
             new = tl.load(ends + at, mask=inside, other=0.0)
             span = tl.load(spans + place * channels + d, mask=inside, other=0.0)
             places, news = places + (at,), news + (new,)
-            decays = decays + (power(A_n * span),)
+            decays = decays + (tl.exp2(A_n * span),)
         for i in tl.static_range(CARRIED):
             inside = d < tl.where(first + i < chunks, channels, 0)
             tl.store(starts + places[i], state, mask=inside)

@@ -62,6 +62,15 @@ class Problem:
 
     def forward(self, keep: bool) -> tuple[Tensor, Tensor | None]:
         """y (B, L, D) float32 where shared, else as x; kept states, flat."""
+        with torch.cuda.device_of(self.x):
+            return self._forward(keep)
+
+    def backward(self, dy: Tensor, kept: Tensor) -> dict[str, Tensor]:
+        """Gradients by name: x, delta (B, L, K, D), bc (B, L, K, 2N), A, bias, skip."""
+        with torch.cuda.device_of(self.x):
+            return self._backward(dy, kept)
+
+    def _forward(self, keep: bool) -> tuple[Tensor, Tensor | None]:
         starts = self._carried(self.x, adjoint=False)
         y = self._slots(self.x.dtype)
         kept = self._float(self.kept_size() if keep else 0)
@@ -79,8 +88,7 @@ class Problem:
         )
         return self._merged(y), kept if keep else None
 
-    def backward(self, dy: Tensor, kept: Tensor) -> dict[str, Tensor]:
-        """Gradients by name: x, delta (B, L, K, D), bc (B, L, K, 2N), A, bias, skip."""
+    def _backward(self, dy: Tensor, kept: Tensor) -> dict[str, Tensor]:
         later = self._carried(dy, adjoint=True)
         new, length = self._float, self.height * self.width
         over = (self.batch, self.directions, self.chunks)

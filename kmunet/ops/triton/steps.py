@@ -10,9 +10,6 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from kmunet.ops.triton.tuning import interpreted
-
-INTERPRETED = tl.constexpr(interpreted())
 LOG2E = tl.constexpr(1.4426950408889634)
 
 
@@ -20,22 +17,6 @@ LOG2E = tl.constexpr(1.4426950408889634)
 def add(a: "Any", b: "Any") -> "Any":
     """For tl.reduce."""
     return a + b
-
-
-@triton.jit
-def power(x: "Any") -> "Any":
-    """2^x as one instruction; numbers below 2^-126 are 0."""
-    if INTERPRETED:
-        return tl.exp2(x)
-    else:
-        return tl.inline_asm_elementwise(
-            "ex2.approx.ftz.f32 $0, $1;",
-            "=f,f",
-            [x],
-            dtype=tl.float32,
-            is_pure=True,
-            pack=1,
-        )
 
 
 @triton.jit
@@ -55,7 +36,7 @@ def position(i: "Any", low: "Any", high: "Any", backwards: "Any") -> "Any":
 @triton.jit
 def softplus(z: "Any") -> "Any":
     """log(1 + exp(z)), exact for small exp(z) too; z itself above 20."""
-    e = power(tl.minimum(z, 20.0) * LOG2E)
+    e = tl.exp2(tl.minimum(z, 20.0) * LOG2E)
     series = e * (1 - e * (0.5 - e * (0.33333334 - e * (0.25 - e * 0.2))))
     return tl.where(z > 20.0, z, tl.where(e < 0.03, series, tl.log(1 + e)))
 
@@ -64,7 +45,7 @@ def softplus(z: "Any") -> "Any":
 def softplus_slope(dt: "Any") -> "Any":
     """1 - exp(-dt), the derivative of softplus by its value; exact for small dt."""
     series = dt * (1 - dt * (0.5 - dt * (0.16666667 - dt * (0.041666668 - dt / 120))))
-    return tl.where(dt < 0.1, series, 1 - power(-dt * LOG2E))
+    return tl.where(dt < 0.1, series, 1 - tl.exp2(-dt * LOG2E))
 
 
 @triton.jit

@@ -26,7 +26,7 @@ def tuned(kernel: Any) -> Any:
 
 def tuned_registers(kernel: Any) -> Any:
     """Choose how many registers a lane may have: more, or more programs at once."""
-    limits: tuple[int | None, ...] = (None, 168, 128)
+    limits: tuple[int | None, ...] = (None, 128)
     return _autotuned(kernel, [_config(1, limit) for limit in limits])
 
 
