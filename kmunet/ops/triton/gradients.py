@@ -178,5 +178,6 @@ def gradients(
                     added = mask & (d < tl.where(second == 1, channels, 0))
                     value += tl.load(write, mask=added, other=0.0)
                 tl.store(write, value, mask=mask)
+            tl.debug_barrier()  # what one lane wrote another may read and add to
         tl.store(dbias + place * channels + d, sum_bias, mask=ok)
         tl.store(dskip + place * channels + d, sum_skip, mask=ok)

@@ -17,10 +17,10 @@ from kmunet.ops.triton.steps import (
     time_step,
     weights,
 )
-from kmunet.ops.triton.tuning import tuned
+from kmunet.ops.triton.tuning import tuned_registers
 
 
-@tuned
+@tuned_registers
 @triton.jit
 def outputs(
     x: "Any",
@@ -114,3 +114,4 @@ def outputs(
                     before = d < tl.where(second == 1, channels, 0)
                     value += tl.load(write, mask=before, other=0.0)
                 tl.store(write, value, mask=ok)
+        tl.debug_barrier()  # what one lane wrote another may read and add to

@@ -11,7 +11,7 @@ from kmunet.ops.triton.gradients import gradients
 from kmunet.ops.triton.outputs import outputs
 from kmunet.ops.triton.plan import Plan
 
-CARRY_BLOCK = 32
+BLOCK = 32  # channels of a program of `carry` and `outputs`: a warp
 LAUNCH: dict[str, Any] = {"num_warps": 1, "num_stages": 1}
 # A multiply and an add are one operation, whatever Triton's default becomes.
 FUSED: dict[str, Any] = {"enable_fp_fusion": True}
@@ -62,12 +62,12 @@ class Problem:
 
     def forward(self, keep: bool) -> tuple[Tensor, Tensor | None]:
         """y (B, L, D) float32 where shared, else as x; kept states, flat."""
-        with torch.cuda.device_of(self.x):
+        with torch.cuda.device_of(self.x):  # type: ignore[no-untyped-call]
             return self._forward(keep)
 
     def backward(self, dy: Tensor, kept: Tensor) -> dict[str, Tensor]:
         """Gradients by name: x, delta (B, L, K, D), bc (B, L, K, 2N), A, bias, skip."""
-        with torch.cuda.device_of(self.x):
+        with torch.cuda.device_of(self.x):  # type: ignore[no-untyped-call]
             return self._backward(dy, kept)
 
     def _forward(self, keep: bool) -> tuple[Tensor, Tensor | None]:
@@ -75,7 +75,8 @@ class Problem:
         y = self._slots(self.x.dtype)
         kept = self._float(self.kept_size() if keep else 0)
         given = (*self._inputs(self.x), self._or(self.skip), starts, y, kept)
-        outputs[self._grid(self.lines())](
+        blocks = -(-self.channels // BLOCK)
+        outputs[(self.lines() * self.chunks * blocks,)](
             *given,
             self.batch,
             *self._sizes(),
@@ -84,6 +85,7 @@ class Problem:
             keep=keep,
             tile=self.plan.tile,
             wide=self._wide(),
+            block=BLOCK,
             **FUSED,
         )
         return self._merged(y), kept if keep else None
@@ -149,13 +151,13 @@ class Problem:
             wide=self._wide(),
             **FUSED,
         )
-        blocks = -(-self.channels // CARRY_BLOCK)
+        blocks = -(-self.channels // BLOCK)
         carry[(lines * self.states * blocks,)](
             *(ends, spans, self.A, starts, self.channels, self.states, chunks),
             directions=self.directions,
             shared=self.shared,
             adjoint=adjoint,
-            block=CARRY_BLOCK,
+            block=BLOCK,
             **LAUNCH,
             **FUSED,
         )

@@ -1,8 +1,7 @@
 """Autotuning of what cannot change a bit of the results, kept on disk by Triton.
 
-A program takes `block` channels, 32 to a warp and the rest in registers: a channel's
-sums are the same in any block. What orders sums (chunks, tiles, the backward pass's
-blocks) is not tuned but fixed by the sizes, in `kmunet.ops.triton.plan`.
+What orders sums (chunks, tiles, the channels of a program that adds over lanes) is not
+tuned but fixed by the sizes, in `kmunet.ops.triton.plan`.
 """
 
 import os
@@ -19,7 +18,11 @@ def interpreted() -> bool:
 
 
 def tuned(kernel: Any) -> Any:
-    """Choose `block` and warps by time, once for each device and size."""
+    """Choose `block` and warps by time, once for each device and size.
+
+    Only for a kernel without sums over states or channels: the compiler lays them out,
+    and so orders them, by the block.
+    """
     sizes = ((32, 1), (64, 1), (64, 2), (128, 2), (128, 4))
     return _autotuned(kernel, [_config(warps, block=block) for block, warps in sizes])
 
