@@ -146,7 +146,7 @@ class TrainParams(Section):
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]  # of the weight average; 0: none
     loss: Literal["bce_dice", "dice_ce", "tversky", "lovasz", "boundary"]
     threshold: Annotated[float, Field(gt=0.0, lt=1.0)]
-    scan_backend: Literal["auto", "naive", "chunked", "cpu"]
+    scan_backend: Literal["auto", "cpu", "triton", "mamba-ssm", "chunked", "naive"]
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["float32", "bfloat16", "float16"]
     compile: bool  # torch.compile the model

@@ -1,8 +1,10 @@
 """Operators: the selective scan (one dispatch), its 2-D form, B-spline bases."""
 
+from kmunet.ops import versions  # noqa: F401 (registers them)
 from kmunet.ops.bsplines import b_spline_bases, is_uniform, uniform_cubic_bases
-from kmunet.ops.dispatch import backend, backends, selective_scan, use_backend
+from kmunet.ops.dispatch import backend, backends, use_backend
 from kmunet.ops.minimum_norm import minimum_norm_fit
+from kmunet.ops.selective_scan import selective_scan
 from kmunet.ops.selective_scan_2d import selective_scan_2d
 
 __all__ = [

@@ -88,27 +88,49 @@ class _Workspace:
         return steps
 
 
-def forward_chunks(sequence: Sequence) -> tuple[Tensor, list[Tensor]]:
-    """y (L, B, G, D), and for each slab the states at the start of its chunks."""
-    y = torch.empty_like(sequence.dt)
-    checkpoints = []
+def kept_size(batch: int, length: int, states: int) -> int:
+    """Numbers in the kept states of a scan with `states` in A."""
+    like = torch.empty((), device="meta")
+    shape = (length, batch, 1, states)
+    some = like.expand(shape)
+    return _kept_size(Sequence(some, some, like.expand(1, 1, states), some, some))
+
+
+def _kept_size(sequence: Sequence) -> int:
+    size = 0
     for slab in sequence.slabs():
+        lanes = (slab.stop - slab.start) * sequence.A.numel()
+        size += len(sequence.part(slab).chunks()) * lanes
+    return size
+
+
+def _starts(sequence: Sequence, kept: Tensor) -> Iterator[Tensor]:
+    """For each slab, its states (chunks, B, G, N, D) at the start of its chunks."""
+    for slab in sequence.slabs():
+        count, batch = len(sequence.part(slab).chunks()), slab.stop - slab.start
+        shape = (count, batch, *sequence.A.shape)
+        size = count * batch * sequence.A.numel()
+        yield kept[:size].view(shape)
+        kept = kept[size:]
+
+
+def forward_chunks(sequence: Sequence) -> tuple[Tensor, Tensor]:
+    """y (L, B, G, D), and the states at the start of each slab's chunks, flat."""
+    y = torch.empty_like(sequence.dt)
+    kept = sequence.dt.new_zeros(_kept_size(sequence))
+    for slab, start in zip(sequence.slabs(), _starts(sequence, kept), strict=True):
         part, chunks = sequence.part(slab), sequence.part(slab).chunks()
         work = _Workspace(part)
-        start = work.state.new_zeros(len(chunks), *work.state.shape[1:])
         for i, chunk in enumerate(chunks):
             steps = work.fill(part, chunk, start[i])
             row = part.C[chunk].unsqueeze(-2)  # (T, B, G, 1, N)
             y[chunk, slab] = (row @ work.state[1 : steps + 1]).squeeze(-2)
             if i + 1 < len(chunks):
                 start[i + 1] = work.state[steps]
-        checkpoints.append(start)
-    return y, checkpoints
+    return y, kept
 
 
-def backward_chunks(
-    sequence: Sequence, grad: Tensor, checkpoints: list[Tensor]
-) -> Gradients:
+def backward_chunks(sequence: Sequence, grad: Tensor, kept: Tensor) -> Gradients:
     """Gradients from grad (L, B, G, D), chunk by chunk from the end."""
     found = Gradients(
         torch.empty_like(sequence.dt),
@@ -117,7 +139,7 @@ def backward_chunks(
         torch.empty_like(sequence.B),
         torch.empty_like(sequence.C),
     )
-    for slab, start in zip(sequence.slabs(), checkpoints, strict=True):
+    for slab, start in zip(sequence.slabs(), _starts(sequence, kept), strict=True):
         part = sequence.part(slab)
         work = _Workspace(part)
         later = torch.zeros_like(start[0])

@@ -14,7 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kmunet.ops.chunk_steps import Sequence, backward_chunks, forward_chunks
+from kmunet.ops.backend import Optional
+from kmunet.ops.chunk_steps import (
+    Sequence,
+    backward_chunks,
+    forward_chunks,
+    kept_size,
+)
+from kmunet.ops.function import apply
 from kmunet.ops.shapes import grouped, scan_dtype
 
 
@@ -33,11 +40,7 @@ def selective_scan(
     First derivatives only. Raises ValueError for shapes that do not fit.
     """
     B, C = grouped(u, delta, A, B, C)
-    dtype = scan_dtype(u)
-    # Casts stay outside, so that autograd returns each gradient in its own dtype.
-    cast = [t if t is None else t.to(dtype) for t in (u, delta, A, B, C, D, delta_bias)]
-    y: Tensor = _ChunkedScan.apply(*cast, delta_softplus)  # type: ignore[no-untyped-call]
-    return y.to(u.dtype)
+    return apply(Chunked(), (u, delta, A, B, C, D, delta_bias), delta_softplus)
 
 
 @dataclass(frozen=True)
@@ -59,51 +62,54 @@ class _Layout:
         return torch.unflatten(A, 0, (self.groups, -1)).transpose(1, 2).contiguous()
 
 
-class _ChunkedScan(torch.autograd.Function):
-    @staticmethod
+class Chunked:
+    """As `kmunet.ops.backend.Kernels`; float64 is scanned in float64."""
+
+    def kept_size(self, batch: int, length: int, channels: int, *more: int) -> int:
+        """By the sizes B, L, D, N, G."""
+        return kept_size(batch, length, channels * more[0])
+
     def forward(
-        ctx: Any,
-        u: Tensor,
-        delta: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor | None,
-        delta_bias: Tensor | None,
-        delta_softplus: bool,
-    ) -> Tensor:
+        self, tensors: Optional, softplus: bool, keep: bool
+    ) -> tuple[Tensor, Tensor]:
+        """y (B, D, L), and the states at the start of each chunk."""
+        u, delta, A, B, C, D, bias = _cast(tensors)
         layout = _Layout(B.shape[1])
-        raw = delta if delta_bias is None else delta + delta_bias[:, None]
-        sequence = _sequence(layout, u, raw, A, B, C, delta_softplus)
-        y, checkpoints = forward_chunks(sequence)
+        raw = delta if bias is None else delta + bias[:, None]
+        y, kept = forward_chunks(_sequence(layout, u, raw, A, B, C, softplus))
         out = layout.channels_first(y)
         if D is not None:
             out = torch.addcmul(out, u, D[:, None])
-        ctx.save_for_backward(u, delta, A, B, C, D, delta_bias, *checkpoints)
-        ctx.delta_softplus = delta_softplus
-        return out
+        return out, kept
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        u, delta, A, B, C, D, delta_bias, *checkpoints = ctx.saved_tensors
-        layout = _Layout(B.shape[1])
-        raw = delta if delta_bias is None else delta + delta_bias[:, None]
-        sequence = _sequence(layout, u, raw, A, B, C, ctx.delta_softplus)
-        found = backward_chunks(sequence, layout.time_first(grad), checkpoints)
+    def backward(
+        self, grad: Tensor, tensors: Optional, kept: Tensor, softplus: bool
+    ) -> Optional:
+        """Gradients of u, delta, A, B, C, D and the bias."""
+        u, delta, A, B, C, D, bias = _cast(tensors)
+        grad, layout = grad.to(u.dtype), _Layout(B.shape[1])
+        raw = delta if bias is None else delta + bias[:, None]
+        sequence = _sequence(layout, u, raw, A, B, C, softplus)
+        found = backward_chunks(sequence, layout.time_first(grad), kept)
         d_input = layout.channels_first(found.input)  # gradient of dt * u
         d_u = layout.channels_first(sequence.dt) * d_input
         d_delta = layout.channels_first(found.dt).addcmul_(u, d_input)
-        if ctx.delta_softplus:
+        if softplus:
             d_delta = torch.ops.aten.softplus_backward(d_delta, raw, 1.0, 20.0)
         d_D = None
         if D is not None:
             d_u.addcmul_(grad, D[:, None])
             d_D = (grad * u).sum(2).sum(0)
-        d_bias = None if delta_bias is None else d_delta.sum(2).sum(0)
+        d_bias = None if bias is None else d_delta.sum(2).sum(0)
         d_A = found.A.transpose(1, 2).flatten(0, 1)
         d_B, d_C = found.B.permute(1, 2, 3, 0), found.C.permute(1, 2, 3, 0)
-        return d_u, d_delta, d_A, d_B, d_C, d_D, d_bias, None
+        return d_u, d_delta, d_A, d_B, d_C, d_D, d_bias
+
+
+def _cast(tensors: Optional) -> Any:
+    u = tensors[0]
+    dtype = torch.float32 if u is None else scan_dtype(u)
+    return [t if t is None else t.to(dtype) for t in tensors]
 
 
 def _sequence(

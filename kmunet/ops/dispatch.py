@@ -1,39 +1,21 @@
 """The one place that decides which selective scan runs.
 
-A faster version registers itself with a name, the devices it serves and whether it
-is usable here; "auto" takes the first usable one of the list for the device.
+A version registers itself with a name, the devices it serves and whether it is usable
+here; "auto" takes the first usable one of the list for the device.
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 
 import torch
 from torch import Tensor
 
 from kmunet.errors import ConfigError
-from kmunet.ops import chunked, cpu, naive
+from kmunet.ops.backend import Backend
 
 logger = logging.getLogger("kmunet.ops")
 
-Scan = Callable[..., Tensor]
-
-
-@dataclass(frozen=True)
-class Backend:
-    """One version of the scan: what it is called, where it runs, what is called."""
-
-    name: str
-    scan: Scan
-    devices: frozenset[str] = frozenset()  # empty: any
-    usable: Callable[[], bool] = lambda: True
-    scan_2d: Scan | None = None  # fused, for float32; else the 2-D scan is composed
-
-    def serves(self, device: str) -> bool:
-        """Whether this version runs on that kind of device, on this machine."""
-        return (not self.devices or device in self.devices) and self.usable()
-
+DOUBLE = "chunked"  # what scans float64 where the chosen version does not
 
 _registry: dict[str, Backend] = {}  # in order of preference for "auto"
 _chosen = "auto"
@@ -86,51 +68,50 @@ class use_backend:  # noqa: N801 (called as a function, or entered with `with`)
 
 def backend(device: str | torch.device = "cpu") -> str:
     """The name of the scan that runs on that device, "auto" resolved."""
-    return _resolve(torch.device(device).type).name
+    return resolve(_chosen, torch.device(device).type).name
 
 
-def _resolve(device: str) -> Backend:
-    if _chosen != "auto":
-        return _registry[_chosen]
-    return next(b for b in _registry.values() if b.serves(device))
+def setting() -> str:
+    """What was asked for: "auto" or a name. A compiled model is guarded by it."""
+    return _chosen
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-) -> Tensor:
-    """h_t = exp(dt_t A) h_(t-1) + dt_t B_t u_t;  y_t = <C_t, h_t> + D u_t.
+def resolve(asked: str, device: str, double: bool = False) -> Backend:
+    """The version for a device, announced at its first use.
 
-    Shapes: u, delta (B, D, L); A (D, N); B, C (B, G, N, L) or (B, N, L), G dividing D;
-    D, delta_bias (D). Returns y (B, D, L) in the dtype of u. Semantics of mamba-ssm.
+    `double`: for float64. Raises ConfigError where the named one cannot run there.
     """
-    chosen = chosen_for(u)
-    return chosen.scan(u, delta, A, B, C, D, delta_bias, delta_softplus)
+    if asked == "auto":
+        found = next(b for b in _registry.values() if b.suits(device))
+    else:
+        found = _registry[asked]
+        if found.devices and device not in found.devices:
+            raise ConfigError(
+                f"scan backend '{asked}' does not run on {device}; choose 'auto'"
+            )
+    return _registry[DOUBLE] if double and not found.double else found
 
 
 def chosen_for(x: Tensor) -> Backend:
-    """What runs for a tensor where it is; logged at the first use."""
-    chosen = _resolve(x.device.type)
-    if chosen.name not in _announced:
-        _announced.add(chosen.name)
-        logger.info("selective scan: %s on %s", chosen.name, x.device.type)
-    return chosen
+    """What runs for a tensor where it is."""
+    return resolve(_chosen, x.device.type, x.dtype == torch.float64)
 
 
-register(
-    Backend(
-        "cpu",
-        cpu.selective_scan,
-        frozenset({"cpu"}),
-        cpu.usable,
-        cpu.selective_scan_2d,
-    )
-)
-register(Backend("chunked", chunked.selective_scan))
-register(Backend("naive", naive.selective_scan))
+def name_for(asked: str, device: str, double: bool) -> str:
+    """`resolve`, announced in the log at the first use."""
+    found = resolve(asked, device, double)
+    if found.name not in _announced:
+        _announced.add(found.name)
+        note = f" ({found.note})" if found.note else ""
+        logger.info("selective scan: %s on %s%s", found.name, device, note)
+    return found.name
+
+
+# As torch.compiler.assume_constant_result does, without importing the compiler (1 s):
+# it cannot follow the search for a kernel, and guards the setting that is asked for.
+name_for._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def get(name: str) -> Backend:
+    """A version by its name."""
+    return _registry[name]

@@ -33,7 +33,8 @@ def scan():
 def test_auto_is_the_kernel_on_a_cpu_and_chunked_elsewhere():
     assert ops.backend() == AUTO
     assert ops.backend("cuda:0") == "chunked"
-    assert ops.backends() == ("auto", "cpu", "chunked", "naive")
+    names = ("auto", "cpu", "triton", "mamba-ssm", "chunked", "naive")
+    assert ops.backends() == names
 
 
 def test_without_a_kernel_auto_is_chunked(registry, monkeypatch):
@@ -63,7 +64,7 @@ def test_restored_after_an_error():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"'magic'; known are auto, cpu, chunked"):
+    with pytest.raises(ConfigError, match=r"'magic'; known are auto, cpu, triton"):
         ops.use_backend("magic")
     assert ops.backend() == AUTO
 

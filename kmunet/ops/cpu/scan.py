@@ -1,12 +1,15 @@
 """The one-dimensional scan on the kernel: each group of channels is a direction."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from kmunet.ops import chunked
+from kmunet.ops.backend import Optional
 from kmunet.ops.cpu.native import Kernel, Problem, required
+from kmunet.ops.function import apply
 from kmunet.ops.shapes import grouped
 
 
@@ -43,54 +46,69 @@ def scan_with(
 ) -> Tensor:
     """The same with a given build of the kernel, for any dtype."""
     B, C = grouped(u, delta, A, B, C)
-    proj = torch.cat([B, C], dim=2).permute(0, 3, 1, 2)  # (B, L, G, 2N)
-    given = (u.transpose(1, 2), delta.transpose(1, 2), A, proj, D, delta_bias)
-    # Casts stay outside, so that autograd returns each gradient in its own dtype.
-    single = (t if t is None else t.float() for t in given)
-    y: Tensor = _Scan.apply(of, *single, delta_softplus)  # type: ignore[no-untyped-call]
-    return y.transpose(1, 2).to(u.dtype)
+    return apply(Scan(of), (u, delta, A, B, C, D, delta_bias), delta_softplus)
 
 
-class _Scan(torch.autograd.Function):
-    """On x, delta (B, L, D) and [B, C] (B, L, G, 2N)."""
+@dataclass(frozen=True)
+class Scan:
+    """As `kmunet.ops.backend.Kernels`, on one build of the kernel."""
 
-    @staticmethod
+    of: Kernel
+
+    def kept_size(self, batch: int, length: int, channels: int, *more: int) -> int:
+        """By the sizes B, L, D, N, G."""
+        problem = _problem(True, batch, length, channels, *more)
+        return self.of.kept(problem).numel()
+
     def forward(
-        ctx: Any,
-        of: Kernel,
-        x: Tensor,
-        delta: Tensor,
-        A: Tensor,
-        proj: Tensor,
-        D: Tensor | None,
-        bias: Tensor | None,
-        softplus: bool,
-    ) -> Tensor:
-        given = {"x": x, "delta": delta, "A": A, "proj": proj, "skip": D, "bias": bias}
-        inputs = {k: t if t is None else t.contiguous() for k, t in given.items()}
-        batch, length, channels = x.shape
-        groups, states = proj.shape[2], A.shape[1]
-        problem = Problem(
-            *(batch, groups, channels // groups, 1, length, states, 0),
-            shared=False,
-            softplus=softplus,
-        )
-        kept = of.kept(problem) if any(ctx.needs_input_grad) else None
-        y = torch.empty(x.shape)
-        of.forward(problem, **inputs, y=y, kept=kept)
-        ctx.save_for_backward(*inputs.values(), kept)
-        ctx.kernel, ctx.problem = of, problem
-        return y
+        self, tensors: Optional, softplus: bool, keep: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """y (B, D, L), and the states that the backward pass starts from."""
+        inputs, problem = _inputs(tensors), _problem(softplus, *_sizes(tensors))
+        kept = self.of.kept(problem) if keep else None
+        y = torch.empty(inputs["x"].shape)  # type: ignore[union-attr]
+        self.of.forward(problem, **inputs, y=y, kept=kept)
+        return y.transpose(1, 2), kept
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *values, kept = ctx.saved_tensors
-        inputs = dict(zip(NAMES, values, strict=True))
+    def backward(
+        self, grad: Tensor, tensors: Optional, kept: Tensor, softplus: bool
+    ) -> Optional:
+        """Gradients of u, delta, A, B, C, D and the bias."""
+        inputs, problem = _inputs(tensors), _problem(softplus, *_sizes(tensors))
         found = {f"d{k}": _room(t) for k, t in inputs.items()}
-        dy = grad.contiguous()
-        ctx.kernel.backward(ctx.problem, **inputs, kept=kept, dy=dy, **found)
-        return (None, *found.values(), None)
+        dy = grad.transpose(1, 2).float().contiguous()
+        self.of.backward(problem, **inputs, kept=kept, dy=dy, **found)
+        dx, delta, A, proj, skip, bias = found.values()
+        dB, dC = proj.permute(0, 2, 3, 1).chunk(2, dim=2)  # type: ignore[union-attr]
+        channels_first = (t.transpose(1, 2) for t in (dx, delta))  # type: ignore[union-attr]
+        return *channels_first, A, dB, dC, skip, bias
+
+
+def _sizes(tensors: Optional) -> Any:
+    u, _, A, B, *_ = tensors
+    assert u is not None
+    assert A is not None
+    assert B is not None
+    return u.shape[0], u.shape[2], u.shape[1], A.shape[1], B.shape[1]
+
+
+def _problem(
+    softplus: bool, batch: int, length: int, channels: int, states: int, groups: int
+) -> Problem:
+    return Problem(
+        *(batch, groups, channels // groups, 1, length, states, 0),
+        shared=False,
+        softplus=softplus,
+    )
+
+
+def _inputs(tensors: Optional) -> dict[str, Tensor | None]:
+    """For the kernel: x, delta (B, L, D), [B, C] (B, L, G, 2N)."""
+    u, delta, A, B, C, D, bias = cast(Any, tensors)
+    proj = torch.cat([B, C], dim=2).permute(0, 3, 1, 2)
+    given = (u.transpose(1, 2), delta.transpose(1, 2), A, proj, D, bias)
+    dense = (t if t is None else t.float().contiguous() for t in given)
+    return dict(zip(NAMES, dense, strict=True))
 
 
 NAMES = ("x", "delta", "A", "proj", "skip", "bias")

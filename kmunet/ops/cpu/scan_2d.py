@@ -4,91 +4,61 @@ A pixel's projections to (dt, B, C) do not depend on the order in which it is re
 one matrix product serves all four.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kmunet.ops.cpu.native import Kernel, Problem, required
-
-
-def selective_scan_2d(
-    x: Tensor,
-    x_proj_weight: Tensor,
-    dt_projs_weight: Tensor,
-    dt_projs_bias: Tensor,
-    A_logs: Tensor,
-    Ds: Tensor,
-) -> Tensor:
-    """As `kmunet.ops.selective_scan_2d`, for float32 on the CPU; channels last inside.
-
-    First derivatives only.
-    """
-    weights = (x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
-    return scan_with(required(), x, *weights)
+from kmunet.ops.backend import Inputs
+from kmunet.ops.cpu.native import Kernel, Problem
+from kmunet.ops.function import apply_2d
 
 
 def scan_with(of: Kernel, x: Tensor, *weights: Tensor) -> Tensor:
-    """The same with a given build of the kernel."""
-    y: Tensor = _Scan2d.apply(of, x.permute(0, 2, 3, 1), *weights)  # type: ignore[no-untyped-call]
-    return y.permute(0, 3, 1, 2)
+    """As `kmunet.ops.selective_scan_2d` with a given build, for float32 on the CPU."""
+    pixels = x.permute(0, 2, 3, 1).contiguous()
+    return apply_2d(Scan2d(of), (pixels, *weights)).permute(0, 3, 1, 2)
 
 
-class _Scan2d(torch.autograd.Function):
-    """On pixels (B, H, W, D)."""
+@dataclass(frozen=True)
+class Scan2d:
+    """As `kmunet.ops.backend.Kernels2d`, on one build of the kernel."""
 
-    @staticmethod
+    of: Kernel
+
+    def kept_size(self, sizes: Sequence[int], states: int, rank: int) -> int:
+        """By the sizes (B, H, W, D) of the pixels, N and R."""
+        return self.of.kept(_problem(sizes, states, rank)).numel()
+
     def forward(
-        ctx: Any,
-        of: Kernel,
-        pixels: Tensor,
-        x_proj_weight: Tensor,
-        dt_projs_weight: Tensor,
-        dt_projs_bias: Tensor,
-        A_logs: Tensor,
-        Ds: Tensor,
-    ) -> Tensor:
-        pixels = pixels.contiguous()
-        batch, height, width, channels = pixels.shape
-        directions, _, rank = dt_projs_weight.shape
-        problem = Problem(
-            *(batch, directions, channels, height, width, A_logs.shape[1], rank),
-            shared=True,
-            softplus=True,
-        )
+        self, tensors: Inputs, keep: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """y (B, H, W, D), the projections, and states for the backward pass."""
+        pixels, x_proj_weight, *others = tensors
+        pixels = pixels.float()
+        problem = _problem(pixels.shape, *_small_sizes(others))
         proj = F.linear(pixels, x_proj_weight.flatten(0, 1))
-        others = (dt_projs_weight, dt_projs_bias, A_logs, Ds)
-        inputs = _inputs(pixels, proj, *others)
-        kept = of.kept(problem) if any(ctx.needs_input_grad) else None
+        kept = self.of.kept(problem) if keep else None
         y = torch.empty_like(pixels)
-        of.forward(problem, **inputs, y=y, kept=kept)
-        ctx.save_for_backward(
-            pixels,
-            proj,
-            kept,
-            x_proj_weight,
-            dt_projs_weight,
-            dt_projs_bias,
-            A_logs,
-            Ds,
-        )
-        ctx.kernel, ctx.problem = of, problem
-        return y
+        self.of.forward(problem, **_inputs(pixels, proj, *others), y=y, kept=kept)
+        return y, proj, kept
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        pixels, proj, kept, x_proj_weight, *others = ctx.saved_tensors
+    def backward(
+        self, grad: Tensor, tensors: Inputs, proj: Tensor, kept: Tensor
+    ) -> Inputs:
+        """Gradients of the pixels and of the five weights."""
+        pixels, x_proj_weight, *others = tensors
+        pixels = pixels.float()
+        problem = _problem(pixels.shape, *_small_sizes(others))
         inputs = _inputs(pixels, proj, *others)
         found = {f"d{k}": torch.empty_like(inputs[k]) for k in ("x", "proj", *WEIGHTS)}
-        dy = grad.contiguous()
-        ctx.kernel.backward(ctx.problem, **inputs, kept=kept, dy=dy, **found)
+        self.of.backward(problem, **inputs, kept=kept, dy=grad, **found)
         # Back through the projection.
         d_proj, rows = found["dproj"].flatten(0, 2), pixels.flatten(0, 2)
         found["dx"].view_as(rows).addmm_(d_proj, x_proj_weight.flatten(0, 1))
         return (
-            None,
             found["dx"],
             (d_proj.t() @ rows).view_as(x_proj_weight),
             found["dweight"],
@@ -96,6 +66,20 @@ class _Scan2d(torch.autograd.Function):
             found["dA"].mul_(inputs["A"]),
             found["dskip"],
         )
+
+
+def _small_sizes(others: Inputs) -> tuple[int, int]:
+    """N and R."""
+    return others[2].shape[1], others[0].shape[2]
+
+
+def _problem(sizes: Sequence[int], states: int, rank: int) -> Problem:
+    batch, height, width, channels = sizes
+    return Problem(
+        *(batch, 4, channels, height, width, states, rank),
+        shared=True,
+        softplus=True,
+    )
 
 
 WEIGHTS = ("weight", "bias", "A", "skip")

@@ -1,0 +1,184 @@
+"""The one-dimensional scan as custom operators `kmunet::selective_scan[_backward]`.
+
+torch's compiler, export, autocast and autograd see an operator with known shapes and
+strides; which version runs inside is decided when it runs. Kept states are an output,
+so that a compiled backward pass has them; without them they are computed again.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kmunet.ops.backend import Kernels, Optional
+from kmunet.ops.dispatch import get, name_for
+from kmunet.ops.shapes import scan_dtype
+
+Seven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def kernels_of(backend: str, x: Tensor) -> Kernels:
+    """The kernels of a version, "auto" resolved for x; plain versions have none."""
+    name = name_for(backend, x.device.type, x.dtype == torch.float64)
+    found = get(name).kernels
+    if found is None:
+        raise RuntimeError(f"scan backend '{name}' runs outside the operator")
+    return found()
+
+
+def laid_out(x: Tensor, like: Tensor) -> Tensor:
+    """x with the dtype, strides and a storage of its own as `empty_like(like)`."""
+    dense = like.is_contiguous()
+    whole = x.untyped_storage().nbytes() == x.numel() * x.element_size()
+    if whole and x.dtype == like.dtype:
+        if dense and x.is_contiguous():
+            return x
+        if x.stride() == torch.empty_like(like, device="meta").stride():
+            return x
+    return torch.empty_like(like, device=x.device).copy_(x)
+
+
+@torch.library.custom_op("kmunet::selective_scan", mutates_args=())
+def scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    backend: str,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    """y as u, and the states kept for the backward pass (none without `keep`)."""
+    tensors = (u, delta, A, B, C, D, delta_bias)
+    y, kept = kernels_of(backend, u).forward(tensors, delta_softplus, keep)
+    return laid_out(y, u), kept if keep and kept is not None else nothing(u)
+
+
+@scan.register_fake
+def _(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    backend: str,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    if not keep:
+        return torch.empty_like(u), nothing(u)
+    # Kernels count in whole numbers: training is compiled for given sizes.
+    sizes = (u.shape[0], u.shape[2], u.shape[1], A.shape[1], B.shape[1])
+    size = kernels_of(backend, u).kept_size(*map(int, sizes))
+    return torch.empty_like(u), u.new_empty(size, dtype=scan_dtype(u))
+
+
+def nothing(like: Tensor) -> Tensor:
+    """The empty tensor that stands for no kept states."""
+    return like.new_empty(0, dtype=scan_dtype(like))
+
+
+@torch.library.custom_op("kmunet::selective_scan_backward", mutates_args=())
+def scan_backward(
+    grad: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    kept: Tensor,
+    delta_softplus: bool,
+    backend: str,
+) -> Seven:
+    """A gradient of the dtype and the strides of each tensor; empty for None."""
+    tensors, kernels = (u, delta, A, B, C, D, delta_bias), kernels_of(backend, u)
+    if kept.numel() == 0:
+        again = kernels.forward(tensors, delta_softplus, True)[1]
+        kept = nothing(u) if again is None else again
+    found = kernels.backward(grad, tensors, kept, delta_softplus)
+    like = _gradients_like(tensors)
+    return tuple(
+        u.new_empty(0) if g is None or t is None else laid_out(g, t)
+        for g, t in zip(found, like, strict=True)
+    )  # type: ignore[return-value]
+
+
+def _gradients_like(tensors: Optional) -> Optional:
+    """d_delta has the strides of u: what follows it then sums in one order."""
+    u, delta, *others = tensors
+    assert u is not None
+    assert delta is not None
+    return u, torch.empty_like(u, dtype=delta.dtype, device="meta"), *others
+
+
+@scan_backward.register_fake
+def _(
+    grad: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    kept: Tensor,
+    delta_softplus: bool,
+    backend: str,
+) -> Seven:
+    like = _gradients_like((u, delta, A, B, C, D, delta_bias))
+    return tuple(
+        u.new_empty(0) if t is None else torch.empty_like(t, device=u.device)
+        for t in like
+    )  # type: ignore[return-value]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, softplus, backend, _ = inputs
+    ctx.set_materialize_grads(False)  # no zeros in place of the kept states' gradient
+    ctx.save_for_backward(*tensors, output[1])
+    ctx.softplus, ctx.backend = softplus, backend
+
+
+def _differentiate(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    *tensors, kept = ctx.saved_tensors
+    if grad is None:
+        return (None,) * 10
+    found = scan_backward(grad, *tensors, kept, ctx.softplus, ctx.backend)
+    gradients = (
+        g if t is not None else None for g, t in zip(found, tensors, strict=True)
+    )
+    return (*gradients, None, None, None)
+
+
+scan.register_autograd(_differentiate, setup_context=_save)
+
+
+def without_autocast(*operators: Any) -> None:
+    """Under autocast the operators take float32, as their states are."""
+    for operator in operators:
+        for device in ("cpu", "cuda"):
+            operator.register_autocast(device, torch.float32)
+
+
+without_autocast(scan, scan_backward)
+
+
+def full_precision(device: str) -> AbstractContextManager[Any]:
+    """Autocast switched off, where it is on."""
+    if torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
+def keeps(*tensors: Tensor | None) -> bool:
+    """Whether a backward pass may follow. An exported model computes states again."""
+    wanted = any(t is not None and t.requires_grad for t in tensors)
+    return wanted and torch.is_grad_enabled() and not torch.compiler.is_exporting()

@@ -1,0 +1,117 @@
+"""y of every chunk from the state it begins with; states kept for the backward pass.
+
+In two dimensions a program takes a direction and its reverse over the same pixels, one
+after the other, and adds the second to what it wrote before: no atomics, no copies.
+"""
+
+from typing import Any
+
+import triton
+import triton.language as tl
+
+from kmunet.ops.triton.steps import (
+    LOG2E,
+    add,
+    pixel,
+    position,
+    time_step,
+    weights,
+)
+from kmunet.ops.triton.tuning import tuned_registers
+
+
+@tuned_registers
+@triton.jit
+def outputs(
+    x: "Any",
+    delta: "Any",
+    proj: "Any",
+    A: "Any",
+    weight: "Any",
+    bias: "Any",
+    skip: "Any",
+    starts: "Any",
+    y: "Any",
+    kept: "Any",
+    batch: "Any",
+    height: "Any",
+    width: "Any",
+    channels: "Any",
+    states: "Any",
+    chunk: "Any",
+    chunks: "Any",
+    directions: tl.constexpr,
+    rank: tl.constexpr,
+    has_delta: tl.constexpr,
+    has_bias: tl.constexpr,
+    has_skip: tl.constexpr,
+    plus: tl.constexpr,
+    shared: tl.constexpr,
+    keep: tl.constexpr,
+    tile: tl.constexpr,
+    wide: tl.constexpr,
+    block: tl.constexpr,
+) -> None:
+    """y (2, B, L, D) where shared (rows, columns), else (B, L, K D).
+
+    kept (B, K, chunks, tiles, N, D): states before every `tile` steps of a chunk.
+    """
+    blocks = (channels + block - 1) // block
+    lines: tl.constexpr = 2 if shared else directions
+    passes: tl.constexpr = 2 if shared else 1
+    program = tl.program_id(0)
+    part, rest = program % blocks, program // blocks
+    j, line = rest % chunks, (rest // chunks).to(tl.int64)
+    axis, b = line % lines, line // lines
+    d = part * block + tl.arange(0, block)
+    n = tl.arange(0, wide)[:, None]
+    ok, used = d < channels, n < states
+    mask = used & ok[None, :]
+    length, stride = height * width, directions * channels
+    pitch, shift, columns = stride, axis * channels, False
+    if shared:
+        pitch, shift, columns = channels, axis * batch * length * channels, axis == 1
+    low = j * chunk
+    high = tl.minimum(low + chunk, length)
+    size, tiles = rank + 2 * states, (chunk + tile - 1) // tile
+    for second in range(passes):  # not unrolled: half the code
+        k = axis + 2 * second
+        channel = k * channels + d
+        decay = tl.load(A + channel[None, :] * states + n, mask=mask, other=0.0) * LOG2E
+        found = weights(weight, channel, ok, rank)
+        start = tl.load(bias + channel, mask=ok, other=0.0) if has_bias else 0.0
+        D = tl.load(skip + channel, mask=ok, other=0.0) if has_skip else 0.0
+        place = (b * directions + k) * chunks + j
+        rows = (place * states + n) * channels + d[None, :]
+        state = tl.load(starts + rows, mask=mask, other=0.0)
+        for t in range((high - low + tile - 1) // tile):
+            if keep:
+                rows = ((place * tiles + t) * states + n) * channels + d[None, :]
+                tl.store(kept + rows, state, mask=mask)
+            for i in range(t * tile, tl.minimum(t * tile + tile, high - low)):
+                at = position(i, low, high, second == 1)
+                p = b * length + pixel(at, height, width, columns)
+                row = proj + (p * directions + k) * size
+                read = p * pitch + (0 if shared else shift) + d
+                u = tl.load(x + read, mask=ok, other=0.0).to(tl.float32)
+                dt = time_step(
+                    delta + p * stride + channel,
+                    row,
+                    found,
+                    start,
+                    ok,
+                    rank,
+                    has_delta,
+                    plus,
+                )
+                B = tl.load(row + rank + n, mask=used, other=0.0).to(tl.float32)
+                C = tl.load(row + rank + states + n, mask=used, other=0.0)
+                a = tl.exp2(dt[None, :] * decay)
+                state = a * state + (dt * u)[None, :] * B
+                value = tl.reduce(state * C.to(tl.float32), 0, add) + D * u
+                write = y + p * pitch + shift + d
+                if shared:
+                    before = d < tl.where(second == 1, channels, 0)
+                    value += tl.load(write, mask=before, other=0.0)
+                tl.store(write, value, mask=ok)
+        tl.debug_barrier()  # what one lane wrote another may read and add to

@@ -1,0 +1,86 @@
+"""Triton's kernels: what compiles, how scans are cut up, and what is refused."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from kmunet.errors import ConfigError
+from kmunet.ops import selective_scan_2d, use_backend
+from kmunet.ops.triton import usable
+from kmunet.ops.triton.plan import Plan, plan
+from tests.ops.samples import NAMES_2D, assert_same, inputs_2d, results
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+
+def test_every_kernel_compiles_for_a_gpu(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    script = Path(__file__).with_name("compile_all.py")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**environment, "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stdout.splitlines()
+    assert len(lines) == 12
+    assert all("REG:" in line for line in lines)
+
+
+def test_a_plan_depends_on_neither_batch_nor_device():
+    assert plan(16384, 32) == Plan(chunk=128, block=32)
+    assert plan(4096, 64) == Plan(chunk=64, block=64)
+    assert plan(256, 320) == Plan(chunk=32, block=64)
+    cut = Plan(chunk=10, block=32, tile=4)
+    assert (cut.chunks(21), cut.tiles(), cut.blocks(65)) == (3, 3, 3)
+
+
+def test_refused_without_a_gpu(monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert not usable()
+    with pytest.raises(ConfigError, match="'triton' cannot run on this machine"):
+        use_backend("triton")
+
+
+@pytest.mark.parametrize("cut", [Plan(3, 32, 2), Plan(4, 32, 4), Plan(64, 32, 3)])
+def test_any_plan_gives_the_same_result(monkeypatch, cut):
+    """Chunks that tiles do not divide, one chunk, one tile."""
+    if torch.cuda.is_available():
+        device = "cuda"
+    else:
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+        device = "cpu"
+    from kmunet.ops.triton import scan
+
+    monkeypatch.setattr(scan, "plan", lambda *sizes: cut)
+    tensors = inputs_2d(1, 2, 2, 4, 2, 1, torch.float32)
+    with use_backend("triton"):
+        found = results(selective_scan_2d, [t.to(device) for t in tensors], NAMES_2D)
+    with use_backend("naive"):
+        truth = results(selective_scan_2d, [t.double() for t in tensors], NAMES_2D)
+    assert_same(found, truth, 5e-6)
+
+
+def test_opcheck(monkeypatch):
+    """Shapes and strides that a compiler is told are those that come out."""
+    if torch.cuda.is_available():
+        device = "cuda"
+    else:
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+        device = "cpu"
+    from kmunet.ops.library_2d import scan_2d
+
+    x, *weights = (t.to(device) for t in inputs_2d(1, 2, 1, 2, 1, 1, torch.float32))
+    leaves = [x.permute(0, 2, 3, 1).contiguous(), *weights]
+    leaves = [t.requires_grad_() for t in leaves]
+    only = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(scan_2d, (*leaves, "triton", True), test_utils=only)
