@@ -123,6 +123,7 @@ class TrainParams(Section):
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)]
     loss: Literal["bce_dice"]
     threshold: Annotated[float, Field(gt=0.0, lt=1.0)]
+    precision: Literal["float32", "bfloat16"]  # of convolutions and projections
     scan_backend: Literal["auto", "naive", "chunked", "cpu"]
     device: Literal["auto", "cpu", "cuda"]
     workers: Positive  # Ray Train workers, one process each

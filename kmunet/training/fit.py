@@ -133,7 +133,9 @@ class _Run:
         start = time.perf_counter()
         for step, batch in enumerate(self._batches(epoch, train=True), 1):
             image, mask = self._to_device(batch)
-            logits = wrapped(image)
+            with self._reduced():
+                logits = wrapped(image)
+            logits = logits.float()
             loss = self.loss(logits, mask)
             self._check_finite(loss, epoch, step)
             self.optimizer.zero_grad(set_to_none=True)
@@ -143,6 +145,11 @@ class _Run:
             rate = step * self.params.batch_size / (time.perf_counter() - start)
             self._progress(epoch, step, overlap, rate)
         return overlap.compute()
+
+    def _reduced(self) -> torch.autocast:
+        """Autocast to train.precision: weights, loss, scan, KAN stay in float32."""
+        on = self.params.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=on)
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
