@@ -11,9 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kmunet.ops import (
+    adapted_grid,
     b_spline_bases,
     is_uniform,
+    kan_product,
+    linear,
     minimum_norm_fit,
+    refit,
     uniform_cubic_bases,
 )
 
@@ -46,6 +50,8 @@ class KANLinear(nn.Module):
         self._checked: tuple[Tensor, int] | None = None
         self._closed_form = False
         self.reset_parameters(scale_noise)
+        self._has_closed_form()
+        self.register_load_state_dict_post_hook(_look_at_the_grid)  # type: ignore[no-untyped-call]
 
     def _uniform_grid(self, grid_range: tuple[float, float]) -> Tensor:
         low, high = grid_range
@@ -72,7 +78,10 @@ class KANLinear(nn.Module):
         return b_spline_bases(x, self.grid, self.spline_order)
 
     def _has_closed_form(self) -> bool:
-        # The answer stands until the buffer is replaced or written to.
+        # The answer stands until the buffer is replaced or written to; a compiler does
+        # not see its values.
+        if torch.compiler.is_compiling():
+            return self._closed_form
         grid = self.grid
         version = 0 if grid.is_inference() else grid._version
         checked = self._checked
@@ -84,10 +93,50 @@ class KANLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.base_weight.dtype)
+            weights = (self.base_weight, self.spline_weight, self.spline_scaler)
+            if self._has_closed_form():
+                return kan_product(x, *weights, self.grid)
             spline = self.spline_weight * self.spline_scaler[..., None]
-            return F.linear(F.silu(x), self.base_weight) + F.linear(
+            return linear(F.silu(x), self.base_weight) + linear(
                 self.bases(x).flatten(-2), spline.flatten(1)
             )
 
+    @torch.no_grad()
+    def update_grid(
+        self, x: Tensor, margin: float = 0.01, uniform: float = 0.02
+    ) -> None:
+        """Move the grid to where x (..., in) lies, and fit the same curves on it.
+
+        KAN, section 2.3; efficient-kan's `update_grid`. At x the function stays, up to
+        what splines on the new grid can follow. A grid that is not uniform runs by the
+        recursion, which is slower. Raises ValueError for x without finite rows.
+        """
+        x = x.reshape(-1, self.in_features).to(self.grid)
+        x = x[x.isfinite().all(1)]
+        if not len(x):
+            raise ValueError("update_grid needs at least one row of finite inputs")
+        order = self.spline_order
+        grid = adapted_grid(x, self.grid_size, order, margin, uniform)
+        new, old = (b_spline_bases(x.double(), g.double(), order)
+                    for g in (grid, self.grid))  # fmt: skip
+        self.spline_weight.copy_(refit(new, old, self.spline_weight))
+        self.grid.copy_(grid)
+        self._has_closed_form()
+
+    @torch.no_grad()
+    def share_outside(self, x: Tensor) -> float:
+        """The share of the numbers in x (..., in) outside the grid, from 0 to 1.
+
+        There the splines fade to 0 and SiLU is left: a grid to be updated, or inputs
+        to be normalised.
+        """
+        order = self.spline_order
+        low, high = self.grid[:, order], self.grid[:, -order - 1]
+        return ((x < low) | (x > high)).double().mean().item()
+
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}"
+
+
+def _look_at_the_grid(layer: KANLinear, _: object) -> None:
+    layer._has_closed_form()

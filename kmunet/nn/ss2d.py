@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kmunet.ops import selective_scan_2d
+from kmunet.nn.norm import norm_gate
+from kmunet.ops import linear, selective_scan_2d
 
 DIRECTIONS = 4
 
@@ -53,7 +54,10 @@ class SS2D(nn.Module):
         nn.init.ones_(self.Ds)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, z = self.in_proj(x.permute(0, 2, 3, 1)).chunk(2, dim=-1)
+        pixels = x.permute(0, 2, 3, 1)
+        # Two products rather than two halves of one: each lies dense in memory.
+        to_x, to_z = self.in_proj.weight.chunk(2)
+        x, z = linear(pixels, to_x), linear(pixels, to_z)
         x = F.silu(self.conv2d(x.permute(0, 3, 1, 2)))
         y = selective_scan_2d(
             x,
@@ -63,6 +67,5 @@ class SS2D(nn.Module):
             self.A_logs,
             self.Ds,
         )
-        y = self.out_norm(y.permute(0, 2, 3, 1)) * F.silu(z)
-        out: Tensor = self.out_proj(y)
-        return out.permute(0, 3, 1, 2)
+        y = norm_gate(y.permute(0, 2, 3, 1), z, self.out_norm)
+        return linear(y, self.out_proj.weight).permute(0, 3, 1, 2)

@@ -3,16 +3,23 @@
 from kmunet.ops import versions  # noqa: F401 (registers them)
 from kmunet.ops.bsplines import b_spline_bases, is_uniform, uniform_cubic_bases
 from kmunet.ops.dispatch import backend, backends, use_backend
+from kmunet.ops.kan import kan_product
+from kmunet.ops.matrix import linear
 from kmunet.ops.minimum_norm import minimum_norm_fit
 from kmunet.ops.selective_scan import selective_scan
 from kmunet.ops.selective_scan_2d import selective_scan_2d
+from kmunet.ops.spline_fit import adapted_grid, refit
 
 __all__ = [
+    "adapted_grid",
     "b_spline_bases",
     "backend",
     "backends",
     "is_uniform",
+    "kan_product",
+    "linear",
     "minimum_norm_fit",
+    "refit",
     "selective_scan",
     "selective_scan_2d",
     "uniform_cubic_bases",

@@ -176,7 +176,8 @@ class _Run:
             with nullcontext() if last else without_sharing(self.shared):
                 with self.parts.precision.autocast():
                     logits = self.forward(part)
-                loss = self.loss(logits.float(), truth)
+                logits = logits.float()
+                loss = self.loss(logits, truth)
                 share = len(part) / len(image)
                 self.parts.precision.backward(loss * share)
             total += loss.detach() * share
