@@ -79,7 +79,8 @@ def _compare(
             return scores(found, masks, gate.metric, params.evaluate.threshold)
 
     rival = apply(champion) if champion else None
-    return decide(apply(version), rival, gate, params.evaluate)
+    groups = [packed.records[row].group for row in test]
+    return decide(apply(version), rival, gate, params.evaluate, groups)
 
 
 def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> Record:

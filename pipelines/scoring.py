@@ -57,7 +57,9 @@ class Scored:
 
     rows: list[int]  # of the packed set
     preds: MaskFile  # as scored
-    table: list[dict[str, Any]] = field(default_factory=list)  # id, category, scores
+    table: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # id, category, group, scores
     shared: list[tuple[int, int]] = field(default_factory=list)  # at the prepared size
 
 
@@ -82,8 +84,8 @@ def score(
             own = resize_probabilities(probabilities, *truth.shape)
             pred = own > params.threshold
         record = packed.records[row]
-        names = {"id": record.id, "category": record.category}
-        scored.table.append({**names, **score_image(pred, truth)})
+        known = {name: getattr(record, name) for name in ("id", "category", "group")}
+        scored.table.append({**known, **score_image(pred, truth)})
         scored.preds.append(pred)
     return scored
 

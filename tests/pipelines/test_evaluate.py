@@ -118,7 +118,7 @@ def test_metrics_say_where_they_come_from(done):
     assert list(metrics) == sorted(metrics)
     assert set(metrics) == {
         "checkpoint", "data_fingerprint", "dataset", "dice", "empty_truth",
-        "false_alarms", "hd95", "images", "iou", "misses", "model", "paper",
+        "false_alarms", "groups", "hd95", "images", "iou", "misses", "model", "paper",
         "precision", "recall", "resolution", "specificity", "threshold",
     }  # fmt: skip
     assert (
