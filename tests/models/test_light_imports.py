@@ -9,17 +9,13 @@ HEAVY = {"pydantic", "yaml", "albumentations", "cv2", "ray", "prefect", "mlflow"
          "monai", "torchvision", "timm", "einops", "scipy", "sklearn", "matplotlib",
          "pandas", "PIL"}
 
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in HEAVY:
-            raise ImportError(f"blocked: {name}")
-
-sys.meta_path.insert(0, Block())
+# As if not installed: an import fails, and looking for it finds nothing.
+sys.modules.update(dict.fromkeys(HEAVY))
 import torch
 import kmunet.ops, kmunet.nn, kmunet.models
 model = kmunet.models.build_model("km_unet", widths=(8, 4, 4)).eval()
 print(tuple(model(torch.zeros(1, 3, 32, 32)).shape))
-assert not HEAVY & {name.partition(".")[0] for name in sys.modules}
+assert not any(sys.modules[name] for name in HEAVY)
 """
 
 
