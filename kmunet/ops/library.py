@@ -13,6 +13,12 @@ from torch import Tensor
 
 from kmunet.ops.backend import Kernels, Optional
 from kmunet.ops.dispatch import get, name_for
+from kmunet.ops.operator import (
+    differentiable,
+    in_float32,
+    once_differentiable,
+    operator,
+)
 from kmunet.ops.shapes import scan_dtype
 
 Seven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -39,7 +45,7 @@ def laid_out(x: Tensor, like: Tensor) -> Tensor:
     return torch.empty_like(like, device=x.device).copy_(x)
 
 
-@torch.library.custom_op("kmunet::selective_scan", mutates_args=())
+@operator("selective_scan")
 def scan(
     u: Tensor,
     delta: Tensor,
@@ -58,7 +64,7 @@ def scan(
     return laid_out(y, u), kept if keep and kept is not None else nothing(u)
 
 
-@scan.register_fake
+@torch.library.register_fake("kmunet::selective_scan")  # type: ignore[untyped-decorator]
 def _(
     u: Tensor,
     delta: Tensor,
@@ -84,7 +90,7 @@ def nothing(like: Tensor) -> Tensor:
     return like.new_empty(0, dtype=scan_dtype(like))
 
 
-@torch.library.custom_op("kmunet::selective_scan_backward", mutates_args=())
+@operator("selective_scan_backward")
 def scan_backward(
     grad: Tensor,
     u: Tensor,
@@ -119,7 +125,7 @@ def _gradients_like(tensors: Optional) -> Optional:
     return u, torch.empty_like(u, dtype=delta.dtype, device="meta"), *others
 
 
-@scan_backward.register_fake
+@torch.library.register_fake("kmunet::selective_scan_backward")  # type: ignore[untyped-decorator]
 def _(
     grad: Tensor,
     u: Tensor,
@@ -158,17 +164,11 @@ def _differentiate(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | Non
     return (*gradients, None, None, None)
 
 
-scan.register_autograd(_differentiate, setup_context=_save)
+differentiable("selective_scan", _differentiate, _save)
+once_differentiable("selective_scan_backward")
 
 
-def without_autocast(*operators: Any) -> None:
-    """Under autocast the operators take float32, as their states are."""
-    for operator in operators:
-        for device in ("cpu", "cuda"):
-            operator.register_autocast(device, torch.float32)
-
-
-without_autocast(scan, scan_backward)
+in_float32("selective_scan", "selective_scan_backward")
 
 
 def full_precision(device: str) -> AbstractContextManager[Any]:

@@ -12,7 +12,13 @@ from torch import Tensor
 from kmunet.ops.backend import Kernels2d
 from kmunet.ops.composed import Composed
 from kmunet.ops.dispatch import get, name_for
-from kmunet.ops.library import laid_out, nothing, without_autocast
+from kmunet.ops.library import laid_out, nothing
+from kmunet.ops.operator import (
+    differentiable,
+    in_float32,
+    once_differentiable,
+    operator,
+)
 
 Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -23,7 +29,7 @@ def kernels_of(backend: str, x: Tensor) -> Kernels2d:
     return (get(name).kernels_2d or Composed)()
 
 
-@torch.library.custom_op("kmunet::selective_scan_2d", mutates_args=())
+@operator("selective_scan_2d")
 def scan_2d(
     pixels: Tensor,
     x_proj_weight: Tensor,
@@ -48,7 +54,7 @@ def _dense(pixels: Tensor, weights: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (pixels.contiguous(), *cast)
 
 
-@scan_2d.register_fake
+@torch.library.register_fake("kmunet::selective_scan_2d")  # type: ignore[untyped-decorator]
 def _(
     pixels: Tensor,
     x_proj_weight: Tensor,
@@ -70,7 +76,7 @@ def _(
     return y, proj, y.new_empty(size)
 
 
-@torch.library.custom_op("kmunet::selective_scan_2d_backward", mutates_args=())
+@operator("selective_scan_2d_backward")
 def scan_2d_backward(
     grad: Tensor,
     pixels: Tensor,
@@ -94,7 +100,7 @@ def scan_2d_backward(
     return tuple(laid_out(g, t) for g, t in zip(found, whole, strict=True))  # type: ignore[return-value]
 
 
-@scan_2d_backward.register_fake
+@torch.library.register_fake("kmunet::selective_scan_2d_backward")  # type: ignore[untyped-decorator]
 def _(
     grad: Tensor,
     pixels: Tensor,
@@ -129,5 +135,6 @@ def _differentiate(
     return (*found, None, None)
 
 
-scan_2d.register_autograd(_differentiate, setup_context=_save)
-without_autocast(scan_2d, scan_2d_backward)
+differentiable("selective_scan_2d", _differentiate, _save)
+once_differentiable("selective_scan_2d_backward")
+in_float32("selective_scan_2d", "selective_scan_2d_backward")

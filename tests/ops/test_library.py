@@ -194,7 +194,7 @@ def test_only_the_plain_recursion_has_second_derivatives():
         (grad,) = torch.autograd.grad(
             selective_scan(*leaves, True).square().sum(), leaves[0], create_graph=True
         )
-    with pytest.raises(RuntimeError, match="no autograd formula"):
+    with pytest.raises(RuntimeError, match="first derivatives only"):
         grad.sum().backward()
 
 
@@ -260,3 +260,14 @@ def test_the_note_of_a_version_is_in_the_log(caplog, monkeypatch):
     with caplog.at_level(logging.INFO, logger="kmunet.ops"):
         dispatch.name_for("noted", "cpu", False)
     assert caplog.messages == ["selective scan: noted on cpu (slow)"]
+
+
+def test_the_compiler_is_not_imported_for_an_ordinary_step():
+    code = """
+import sys, torch
+from kmunet.nn import SS2D
+SS2D(2)(torch.randn(1, 2, 3, 3)).sum().backward()
+print([n for n in ("torch._dynamo", "triton", "mamba_ssm") if n in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
