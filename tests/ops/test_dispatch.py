@@ -2,11 +2,13 @@
 
 import logging
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 
 from kmunet import ops
+from kmunet.config import TrainParams
 from kmunet.errors import ConfigError
 from kmunet.ops import cpu, dispatch, naive
 from kmunet.ops.dispatch import Backend
@@ -32,9 +34,29 @@ def scan():
 
 def test_auto_is_the_kernel_on_a_cpu_and_chunked_elsewhere():
     assert ops.backend() == AUTO
-    assert ops.backend("cuda:0") == "chunked"
+    if not torch.cuda.is_available():
+        assert ops.backend("cuda:0") == "chunked"
     names = ("auto", "cpu", "triton", "mamba-ssm", "chunked", "naive")
     assert ops.backends() == names
+
+
+def test_params_know_the_same_names():
+    field = TrainParams.model_fields["scan_backend"].annotation
+    assert sorted(get_args(field)) == sorted(ops.backends())
+
+
+def test_on_a_gpu_triton_comes_first_and_mamba_ssm_before_plain_torch(registry):
+    def usable(*names):
+        for name in ("triton", "mamba-ssm"):
+            here = name in names
+            registry[name] = replace(registry[name], usable=lambda here=here: here)
+        return ops.backend("cuda")
+
+    assert usable("triton", "mamba-ssm") == "triton"
+    assert usable("mamba-ssm") == "mamba-ssm"
+    assert usable() == "chunked"
+    usable("triton", "mamba-ssm")
+    assert ops.backend("cpu") == AUTO  # the interpreter is only for those who ask
 
 
 def test_without_a_kernel_auto_is_chunked(registry, monkeypatch):

@@ -116,7 +116,7 @@ def test_compiled_and_the_backend_changed_after(compiler):
 @needs_compiler
 def test_compiled_model():
     torch.manual_seed(0)
-    model = build_model("km_unet", widths=(16, 24, 32)).train()
+    model = build_model("km_unet", widths=(16, 24, 32)).eval()
     x = torch.randn(2, 3, 64, 64)
     model(x)
     torch._dynamo.reset()
