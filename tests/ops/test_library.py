@@ -121,7 +121,12 @@ def test_compiled_model():
     model(x)
     torch._dynamo.reset()
     expected = run(model, x)
-    assert_close(run(torch.compile(model, dynamic=False), x), expected, 1e-3)
+    found = run(torch.compile(model, dynamic=False), x)
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-5)
+    # Some gradients are zero but for rounding: all by the measure of the largest.
+    scale = max(gradient.abs().max() for gradient in expected[1:])
+    for a, b in zip(found[1:], expected[1:], strict=True):
+        assert (a - b).abs().max() < 1e-5 * scale
 
 
 def test_exported_with_any_batch_and_trained_on():
