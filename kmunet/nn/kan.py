@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from kmunet.ops import (
     b_spline_bases,
     is_uniform,
+    kan_product,
+    linear,
     minimum_norm_fit,
     uniform_cubic_bases,
 )
@@ -84,8 +86,11 @@ class KANLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.base_weight.dtype)
+            weights = (self.base_weight, self.spline_weight, self.spline_scaler)
+            if self._has_closed_form():
+                return kan_product(x, *weights, self.grid)
             spline = self.spline_weight * self.spline_scaler[..., None]
-            return F.linear(F.silu(x), self.base_weight) + F.linear(
+            return linear(F.silu(x), self.base_weight) + linear(
                 self.bases(x).flatten(-2), spline.flatten(1)
             )
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kmunet.ops import selective_scan_2d
+from kmunet.ops import linear, selective_scan_2d
 
 DIRECTIONS = 4
 
@@ -53,7 +53,8 @@ class SS2D(nn.Module):
         nn.init.ones_(self.Ds)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, z = self.in_proj(x.permute(0, 2, 3, 1)).chunk(2, dim=-1)
+        pixels = x.permute(0, 2, 3, 1)
+        x, z = linear(pixels, self.in_proj.weight).chunk(2, dim=-1)
         x = F.silu(self.conv2d(x.permute(0, 3, 1, 2)))
         y = selective_scan_2d(
             x,
@@ -64,5 +65,4 @@ class SS2D(nn.Module):
             self.Ds,
         )
         y = self.out_norm(y.permute(0, 2, 3, 1)) * F.silu(z)
-        out: Tensor = self.out_proj(y)
-        return out.permute(0, 3, 1, 2)
+        return linear(y, self.out_proj.weight).permute(0, 3, 1, 2)

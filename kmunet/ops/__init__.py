@@ -2,6 +2,8 @@
 
 from kmunet.ops.bsplines import b_spline_bases, is_uniform, uniform_cubic_bases
 from kmunet.ops.dispatch import backend, backends, selective_scan, use_backend
+from kmunet.ops.kan import kan_product
+from kmunet.ops.matrix import linear
 from kmunet.ops.minimum_norm import minimum_norm_fit
 from kmunet.ops.selective_scan_2d import selective_scan_2d
 
@@ -10,6 +12,8 @@ __all__ = [
     "backend",
     "backends",
     "is_uniform",
+    "kan_product",
+    "linear",
     "minimum_norm_fit",
     "selective_scan",
     "selective_scan_2d",

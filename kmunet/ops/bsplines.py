@@ -49,11 +49,16 @@ class _UniformCubic(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         x, grid = ctx.saved_tensors
-        signed, inverse_step = _offsets(x, grid)
-        w = signed.abs()
-        outer, inner = (2 - w).clamp_min_(0), w.neg_().add_(1).clamp_min_(0)
-        slope = (inner * inner).mul_(2).addcmul_(outer, outer, value=-0.5)
-        return slope.mul_(signed.sign_()).mul_(grad).sum(-1) * inverse_step, None
+        return uniform_cubic_slopes(x, grid).mul_(grad).sum(-1), None
+
+
+def uniform_cubic_slopes(x: Tensor, grid: Tensor) -> Tensor:
+    """Derivatives by x of `uniform_cubic_bases` (..., F, K)."""
+    signed, inverse_step = _offsets(x, grid)
+    w = signed.abs()
+    outer, inner = (2 - w).clamp_min_(0), w.neg_().add_(1).clamp_min_(0)
+    slope = (inner * inner).mul_(2).addcmul_(outer, outer, value=-0.5)
+    return slope.mul_(signed.sign_()).mul_(inverse_step[:, None])
 
 
 def _offsets(x: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:

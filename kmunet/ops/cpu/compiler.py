@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("scan.cpp", "segment.h", "vector.h")
+    Path(__file__).with_name(name)
+    for name in ("scan.cpp", "kan.h", "segment.h", "threads.h", "vector.h")
 )
 COMPILERS = ("c++", "g++", "clang++")
 # Without contraction and unsafe math a build gives the same bits with any compiler.

@@ -68,34 +68,34 @@ class Kernel:
     def __init__(self, variant: Variant) -> None:
         self.name = variant.name
         try:
-            self._library = ctypes.CDLL(str(build(variant)))
+            self.library = ctypes.CDLL(str(build(variant)))
         except OSError as error:
             raise BuildError(f"the built kernel does not load: {error}") from None
-        self._library.kmunet_kept_size.restype = c_int64
+        self.library.kmunet_kept_size.restype = c_int64
 
     def kept(self, problem: Problem) -> Tensor:
         """Room for the states that the backward pass starts from."""
-        size = self._library.kmunet_kept_size(ctypes.byref(problem.with_tensors({})))
+        size = self.library.kmunet_kept_size(ctypes.byref(problem.with_tensors({})))
         return torch.empty(size)
 
     def forward(self, problem: Problem, **tensors: Tensor | None) -> None:
         """Write `y`, and `kept` if it is given."""
-        self._library.kmunet_forward(ctypes.byref(problem.with_tensors(tensors)))
+        self.library.kmunet_forward(ctypes.byref(problem.with_tensors(tensors)))
 
     def backward(self, problem: Problem, **tensors: Tensor | None) -> None:
         """Write the gradients that are given, from `dy` and `kept`."""
-        self._library.kmunet_backward(ctypes.byref(problem.with_tensors(tensors)))
+        self.library.kmunet_backward(ctypes.byref(problem.with_tensors(tensors)))
 
     def exp(self, x: Tensor, repeat: int = 1) -> Tensor:
         """exp(x) as the scan computes it; the size must be a multiple of 16."""
         y = torch.empty_like(x)
-        self._map(self._library.kmunet_exp, x, y, repeat)
+        self._map(self.library.kmunet_exp, x, y, repeat)
         return y
 
     def softplus(self, x: Tensor) -> Tensor:
         """log(1 + exp(x)) likewise."""
         y = torch.empty_like(x)
-        self._map(self._library.kmunet_softplus, x, y)
+        self._map(self.library.kmunet_softplus, x, y)
         return y
 
     @staticmethod

@@ -5,10 +5,10 @@
 // order, by index; the outputs of all directions are added in place. Forward keeps the
 // state before every STEPS steps, backward recomputes the others from it. Every sum has
 // an order that does not depend on the number of threads.
-#include <atomic>
 #include <memory>
-#include <thread>
+#include "kan.h"
 #include "segment.h"
+#include "threads.h"
 
 namespace {
 
@@ -223,19 +223,10 @@ struct Backward : Segment {
   }
 };
 
-// Run task(worker, i) for all i on several threads, one worker a thread.
 template <class Worker, class Task>
 void parallel(const Problem &p, const Parameters &weights, int64_t tasks, Task task) {
-  std::atomic<int64_t> next{0};
-  auto loop = [&] {
-    const TinyIsZero guard;
-    const std::unique_ptr<Worker> worker(new Worker(p, weights));
-    for (int64_t i; (i = next++) < tasks;) task(*worker, i);
-  };
-  std::vector<std::thread> others;
-  for (int64_t i = 1; i < std::min(p.threads, tasks); i++) others.emplace_back(loop);
-  loop();
-  for (auto &thread : others) thread.join();
+  auto make = [&] { return std::unique_ptr<Worker>(new Worker(p, weights)); };
+  share(p.threads, tasks, make, task);
 }
 
 // The sums of one array over the images, in their order, out of the lanes.

@@ -1,0 +1,88 @@
+// What a KAN layer multiplies with its weights: SiLU(x) and the cubic B-splines of x on a
+// uniform grid, N(w) = (2 - w)_+^3 / 6 - 2/3 (1 - w)_+^3 with w = |(x - t_0) / h - 2 - i|.
+#pragma once
+#include <cstring>
+#include "threads.h"
+
+namespace {
+
+struct Kan {  // as in native.py; x (rows, inputs), y (rows, 1 + bases, inputs)
+  int64_t rows, inputs, bases, threads;
+  const float *x, *start, *inverse_step;  // t_0 and 1 / h of each input
+  float *y;
+  const float *dy;
+  float *dx;
+};
+
+inline V positive(V x) { return x < 0.0f ? V{} : x; }
+
+// Vectors of the last inputs of a row, short of LANES, go through a buffer.
+inline V load_some(const float *from, int64_t count) {
+  if (count >= LANES) return load_vector(from);
+  float lanes[LANES] = {};
+  std::copy(from, from + count, lanes);
+  return load_vector(lanes);
+}
+inline void store_some(float *to, V v, int64_t count) {
+  if (count >= LANES) return store_vector(to, v);
+  float lanes[LANES];
+  store_vector(lanes, v);
+  std::copy(lanes, lanes + count, to);
+}
+
+inline V sigmoid(V x) {
+  const V one = broadcast(1.0f), z = exp_negative(-magnitude(x));
+  return (x < 0.0f ? z : one) / (one + z);
+}
+
+inline void kan_forward(const Kan &p, int64_t row) {
+  float *y = p.y + row * (1 + p.bases) * p.inputs;
+  for (int64_t j = 0; j < p.inputs; j += LANES) {
+    const int64_t left = p.inputs - j;
+    const V x = load_some(p.x + row * p.inputs + j, left);
+    store_some(y + j, x * sigmoid(x), left);
+    V v = (x - load_some(p.start + j, left)) * load_some(p.inverse_step + j, left) - 2.0f;
+    for (int64_t i = 1; i <= p.bases; i++, v -= 1.0f) {
+      const V w = magnitude(v), outer = positive(2.0f - w), inner = positive(1.0f - w);
+      const V low = inner * inner * inner * broadcast(-2.0f / 3);
+      store_some(y + i * p.inputs + j,
+                 fma(outer * outer, outer * broadcast(1.0f / 6), low), left);
+    }
+  }
+}
+
+inline void kan_backward(const Kan &p, int64_t row) {
+  const float *dy = p.dy + row * (1 + p.bases) * p.inputs;
+  for (int64_t j = 0; j < p.inputs; j += LANES) {
+    const int64_t left = p.inputs - j;
+    const V x = load_some(p.x + row * p.inputs + j, left), s = sigmoid(x);
+    const V inverse = load_some(p.inverse_step + j, left);
+    V v = (x - load_some(p.start + j, left)) * inverse - 2.0f, sum = {};
+    for (int64_t i = 1; i <= p.bases; i++, v -= 1.0f) {
+      const V w = magnitude(v), outer = positive(2.0f - w), inner = positive(1.0f - w);
+      const V slope = fma(outer * outer, broadcast(-0.5f), inner * inner * 2.0f);
+      sum = fma(v < 0.0f ? -slope : slope, load_some(dy + i * p.inputs + j, left), sum);
+    }
+    const V silu = s * fma(x, 1.0f - s, broadcast(1.0f));
+    store_some(p.dx + row * p.inputs + j,
+               fma(silu, load_some(dy + j, left), inverse * sum), left);
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+void kmunet_kan_forward(const Kan *p) {
+  share_rows(p->threads, p->rows, 64, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row++) kan_forward(*p, row);
+  });
+}
+
+void kmunet_kan_backward(const Kan *p) {
+  share_rows(p->threads, p->rows, 64, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row++) kan_backward(*p, row);
+  });
+}
+
+}  // extern "C"

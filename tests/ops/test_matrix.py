@@ -1,0 +1,59 @@
+"""`linear` is F.linear, whichever library multiplies."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kmunet.ops.matrix import linear, linear_gradients
+
+
+def inputs(shape, out, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    sizes = (shape, (out, shape[-1]), (*shape[:-1], out), (out,))
+    return [torch.randn(s, generator=generator).to(dtype) for s in sizes]
+
+
+@pytest.mark.parametrize("shape", [(5,), (7, 3), (2, 3, 4, 33), (0, 6)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_against_float64(shape, dtype):
+    x, weight, _, bias = inputs(shape, 9, dtype)
+    truth = F.linear(x.double(), weight.double(), bias.double())
+    found = linear(x, weight, bias)
+    assert found.dtype == dtype
+    tolerance = 8 * torch.finfo(dtype).eps
+    torch.testing.assert_close(
+        found.double(), truth, rtol=tolerance, atol=5 * tolerance
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients(dtype):
+    x, weight, grad, _ = inputs((2, 5, 12), 7, dtype)
+    truth = [t.double().requires_grad_() for t in (x, weight)]
+    expected = torch.autograd.grad(F.linear(*truth), truth, grad.double())
+    leaves = [t.clone().requires_grad_() for t in (x, weight)]
+    through = torch.autograd.grad(linear(*leaves), leaves, grad)
+    for found in (linear_gradients(x, weight, grad), through):
+        for value, true in zip(found, expected, strict=True):
+            torch.testing.assert_close(value.double(), true, rtol=1e-5, atol=1e-5)
+
+
+def test_parts_of_a_tensor():
+    x, weight, _, _ = inputs((2, 3, 4, 10), 6)
+    torch.testing.assert_close(
+        linear(x[..., :5], weight[:, 5:]), F.linear(x[..., :5], weight[:, 5:])
+    )
+    torch.testing.assert_close(
+        linear(x.transpose(1, 2), weight), F.linear(x.transpose(1, 2), weight)
+    )
+
+
+def test_exports():
+    x, weight, _, _ = inputs((2, 3, 8), 4)
+
+    class Product(torch.nn.Module):
+        def forward(self, x):
+            return linear(x, weight)
+
+    exported = torch.export.export(Product(), (x,)).module()
+    torch.testing.assert_close(exported(x), F.linear(x, weight))
