@@ -6,6 +6,7 @@ code builds and never uses (dblock*, dnorm*, cbam*) is left out.
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from kmunet.nn import (
@@ -67,7 +68,7 @@ class KMUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        x = pad_to_multiple(x, MULTIPLE)
+        x = channels_last(pad_to_multiple(x, MULTIPLE))
         x1 = self.encoder1(x)
         x2 = self.encoder2(x1)
         x3 = self.encoder3(x2)
@@ -82,6 +83,11 @@ class KMUNet(nn.Module):
         y = self.ema_decoder4(self.ss2d_decoder4(self.decoder4(y) + skip))
         logits: Tensor = self.final(self.decoder5(y))
         return logits[..., :height, :width]
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """In memory a pixel's channels lie together: what follows has no copies."""
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def scan(width: int, on: bool) -> nn.Module:

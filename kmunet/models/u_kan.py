@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from kmunet.models.km_unet import MULTIPLE, tokens
+from kmunet.models.km_unet import MULTIPLE, channels_last, tokens
 from kmunet.nn import DecoderStage, EncoderStage, KANBlock, PatchEmbed, pad_to_multiple
 from kmunet.widths import check_channels, check_widths
 
@@ -51,7 +51,7 @@ class UKAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        x = pad_to_multiple(x, MULTIPLE)
+        x = channels_last(pad_to_multiple(x, MULTIPLE))
         x1 = self.encoder1(x)
         x2 = self.encoder2(x1)
         x3 = self.encoder3(x2)

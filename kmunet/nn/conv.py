@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kmunet.nn.norm import norm_relu
+
 
 class _DoubleConv(nn.Module):
     """Twice: 3x3 convolution, batch norm, ReLU."""
@@ -18,6 +20,10 @@ class _DoubleConv(nn.Module):
             nn.ReLU(inplace=True),
         )
 
+    def _convolve(self, x: Tensor) -> Tensor:
+        first, norm, _, second, last, _ = self.conv
+        return norm_relu(second(norm_relu(first(x), norm)), last)
+
 
 class EncoderStage(_DoubleConv):
     """(B, in, H, W) -> (B, out, H/2, W/2)."""
@@ -27,7 +33,7 @@ class EncoderStage(_DoubleConv):
 
     def forward(self, x: Tensor) -> Tensor:
         # Published code adds a ReLU, which changes nothing after ReLU and pooling.
-        return F.max_pool2d(self.conv(x), 2)
+        return F.max_pool2d(self._convolve(x), 2)
 
 
 class DecoderStage(_DoubleConv):
@@ -37,4 +43,4 @@ class DecoderStage(_DoubleConv):
         super().__init__(in_channels, in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(self.conv(x), scale_factor=2, mode="bilinear")
+        return F.interpolate(self._convolve(x), scale_factor=2, mode="bilinear")

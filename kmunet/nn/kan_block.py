@@ -2,10 +2,10 @@
 
 import math
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kmunet.nn.kan import KANLinear
+from kmunet.nn.norm import norm_relu
 
 
 class DepthwiseNormReLU(nn.Module):
@@ -18,7 +18,7 @@ class DepthwiseNormReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 3, 1, 2)  # a channels_last image, without a copy
-        return F.relu(self.bn(self.dwconv(x))).permute(0, 2, 3, 1)
+        return norm_relu(self.dwconv(x), self.bn).permute(0, 2, 3, 1)
 
 
 class KANLayer(nn.Module):

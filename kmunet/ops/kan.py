@@ -1,4 +1,4 @@
-"""A KAN layer on a uniform grid as one matrix product, with little kept for backward.
+"""A KAN layer on a uniform grid as matrix products, with little kept for backward.
 
 y = [SiLU(x), N_0(x), ..., N_K-1(x)] W^T with W = [base, scaler * spline]: the left side
 is nine times x, so backward computes it again from x instead of keeping it.
@@ -15,6 +15,9 @@ from kmunet.ops.cpu import kan
 from kmunet.ops.cpu.native import Kernel, kernel
 from kmunet.ops.matrix import linear, linear_gradients
 
+# Longer sums in float32 lose digits; parts of them are added instead.
+LONGEST_SUM = 512
+
 
 def kan_product(
     x: Tensor, base: Tensor, spline: Tensor, scaler: Tensor, grid: Tensor
@@ -24,7 +27,7 @@ def kan_product(
     base, scaler (O, F); spline (O, F, K); grid (F, K + 4). All of one dtype. First
     derivatives only, none of the grid.
     """
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(-1, x.shape[-1]).contiguous()
     y: Tensor = _KanProduct.apply(rows, base, spline, scaler, grid)  # type: ignore[no-untyped-call]
     return y.reshape(*x.shape[:-1], -1)
 
@@ -35,21 +38,44 @@ class _KanProduct(torch.autograd.Function):
         ctx: Any, x: Tensor, base: Tensor, spline: Tensor, scaler: Tensor, grid: Tensor
     ) -> Tensor:
         ctx.save_for_backward(x, base, spline, scaler, grid)
-        weight = _weight(base, spline, scaler)
-        return linear(_features(x, grid).flatten(1), weight.flatten(1))
+        of, weight = _kernel(x), _weight(base, spline, scaler)
+        if of is None:
+            return linear(_features(x, grid).flatten(1), weight.flatten(1))
+        y, steps = x.new_zeros(len(x), len(base)), _steps(grid)
+        for first, last in _parts(weight):
+            features = kan.features(of, x, first, last, *steps)
+            y += linear(features.flatten(1), weight[:, first:last].flatten(1))
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, base, spline, scaler, grid = ctx.saved_tensors
-        weight, features = _weight(base, spline, scaler), _features(x, grid)
-        found = linear_gradients(features.flatten(1), weight.flatten(1), grad)
-        del features
-        dx = _gradient(x, grid, found[0].view(len(x), *weight.shape[1:]))
-        d_weight = found[1].view_as(weight)
+        weight = _weight(base, spline, scaler)
+        dx, d_weight = _gradients(x, grid, weight, grad.contiguous())
         d_spline = d_weight[:, 1:].transpose(1, 2)  # (O, F, K)
         d_scaler = (d_spline * spline).sum(-1)
         return dx, d_weight[:, 0], d_spline * scaler[..., None], d_scaler, None
+
+
+def _gradients(
+    x: Tensor, grid: Tensor, weight: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Of x (rows, F) and of the weight (O, 1 + K, F)."""
+    of = _kernel(x)
+    if of is None:
+        features = _features(x, grid).flatten(1)
+        by_feature, d_weight = linear_gradients(features, weight.flatten(1), grad)
+        dx = _gradient(x, grid, by_feature.view(len(x), *weight.shape[1:]))
+        return dx, d_weight.view_as(weight)
+    dx, d_weight, steps = torch.empty_like(x), torch.empty_like(weight), _steps(grid)
+    for first, last in _parts(weight):
+        features = kan.features(of, x, first, last, *steps)
+        own = weight[:, first:last].flatten(1)
+        by_feature, d_own = linear_gradients(features.flatten(1), own, grad)
+        d_weight[:, first:last] = d_own.view(len(own), last - first, -1)
+        kan.add_gradient(of, dx, x, first, *steps, by_feature.view_as(features))
+    return dx, d_weight
 
 
 def _weight(base: Tensor, spline: Tensor, scaler: Tensor) -> Tensor:
@@ -58,20 +84,20 @@ def _weight(base: Tensor, spline: Tensor, scaler: Tensor) -> Tensor:
     return torch.cat([base[:, None], scaled.transpose(1, 2)], dim=1)
 
 
+def _parts(weight: Tensor) -> list[tuple[int, int]]:
+    _, count, inputs = weight.shape
+    size = max(1, LONGEST_SUM // inputs)
+    return [(i, min(i + size, count)) for i in range(0, count, size)]
+
+
 def _features(x: Tensor, grid: Tensor) -> Tensor:
     """SiLU(x) and all bases (rows, 1 + K, F)."""
-    compiled = _kernel(x)
-    if compiled is not None:
-        return kan.features(compiled, x, grid.shape[1] - 4, *_steps(grid))
     bases = uniform_cubic_bases(x, grid).transpose(1, 2)
     return torch.cat([F.silu(x)[:, None], bases], dim=1)
 
 
 def _gradient(x: Tensor, grid: Tensor, grad: Tensor) -> Tensor:
     """From the gradient of the features, that of x."""
-    compiled = _kernel(x)
-    if compiled is not None:
-        return kan.gradient(compiled, x, *_steps(grid), grad)
     s = x.sigmoid()
     silu = s * (1 + x * (1 - s))
     slopes = uniform_cubic_slopes(x, grid)

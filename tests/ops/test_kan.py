@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from kmunet.ops import b_spline_bases, kan_product
 from kmunet.ops.cpu import kan as compiled
 
-SIZES = [(1, 1, 1), (7, 5, 4), (70, 16, 3), (3, 33, 20)]
+SIZES = [(1, 1, 1), (7, 5, 4), (70, 16, 3), (3, 33, 20), (40, 300, 4)]
 
 
 def inputs(rows, features, out, dtype=torch.float64, grid_size=5):
@@ -81,8 +81,10 @@ def test_the_same_bits_for_any_number_of_threads(kernel_or_skip, count):
     found = []
     for threads in (1, count):
         torch.set_num_threads(threads)
-        found.append(compiled.features(kernel_or_skip, x, 8, start, step))
-        found.append(compiled.gradient(kernel_or_skip, x, start, step, found[-1]))
+        y = compiled.features(kernel_or_skip, x, 0, 9, start, step)
+        dx = torch.empty_like(x)
+        compiled.add_gradient(kernel_or_skip, dx, x, 0, start, step, y)
+        found += [y, dx]
     torch.set_num_threads(before)
     assert torch.equal(found[0], found[2])
     assert torch.equal(found[1], found[3])

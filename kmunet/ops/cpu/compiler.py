@@ -13,7 +13,9 @@ import torch
 
 SOURCES = tuple(
     Path(__file__).with_name(name)
-    for name in ("scan.cpp", "kan.h", "segment.h", "threads.h", "vector.h")
+    for name in (
+        *("scan.cpp", "segment.h", "kan.h", "norm.h", "threads.h", "vector.h"),
+    )
 )
 COMPILERS = ("c++", "g++", "clang++")
 # Without contraction and unsafe math a build gives the same bits with any compiler.

@@ -1,4 +1,8 @@
-"""SiLU and cubic B-splines of a KAN layer's inputs on the kernel, see kan.h."""
+"""SiLU and cubic B-splines of a KAN layer's inputs on the kernel, see kan.h.
+
+In the list SiLU, N_0, N_1, ... `first` to `last` says which are meant; start (F) is the
+first knot of each input, step (F) its 1 / h.
+"""
 
 import ctypes
 from ctypes import c_int64, c_void_p
@@ -8,7 +12,7 @@ from torch import Tensor
 
 from kmunet.ops.cpu.native import Kernel
 
-SIZES = ("rows", "inputs", "bases", "threads")
+SIZES = ("rows", "inputs", "threads", "first", "last")
 ARRAYS = ("x", "start", "inverse_step", "y", "dy", "dx")
 
 
@@ -21,30 +25,38 @@ class _Kan(ctypes.Structure):
     )
 
 
-def features(of: Kernel, x: Tensor, bases: int, start: Tensor, step: Tensor) -> Tensor:
-    """x (rows, F) -> SiLU(x), N_0(x), ... (rows, 1 + bases, F); `step` is 1 / h."""
-    x = x.contiguous()
-    y = x.new_empty(len(x), 1 + bases, x.shape[1])
-    of.library.kmunet_kan_forward(_problem(bases, x, start, step, y=y))
+def features(
+    of: Kernel, x: Tensor, first: int, last: int, start: Tensor, step: Tensor
+) -> Tensor:
+    """x (rows, F) -> those functions of x (rows, last - first, F)."""
+    y = x.new_empty(len(x), last - first, x.shape[1])
+    given = {"x": x, "start": start, "inverse_step": step, "y": y}
+    of.library.kmunet_kan_forward(_problem(first, last, given))
     return y
 
 
-def gradient(of: Kernel, x: Tensor, start: Tensor, step: Tensor, dy: Tensor) -> Tensor:
-    """From dy (rows, 1 + bases, F), the gradient of x (rows, F)."""
-    x, dy = x.contiguous(), dy.contiguous()
-    dx = torch.empty_like(x)
-    bases = dy.shape[1] - 1
-    of.library.kmunet_kan_backward(_problem(bases, x, start, step, dy=dy, dx=dx))
-    return dx
+def add_gradient(
+    of: Kernel,
+    dx: Tensor,
+    x: Tensor,
+    first: int,
+    start: Tensor,
+    step: Tensor,
+    dy: Tensor,
+) -> None:
+    """Add to dx (rows, F) what comes from dy (rows, last - first, F).
+
+    With `first` 0 it is written, whatever was there.
+    """
+    given = {"x": x, "start": start, "inverse_step": step, "dy": dy, "dx": dx}
+    of.library.kmunet_kan_backward(_problem(first, first + dy.shape[1], given))
 
 
-def _problem(
-    bases: int, x: Tensor, start: Tensor, step: Tensor, **more: Tensor
-) -> object:
-    given = {"x": x, "start": start, "inverse_step": step, **more}
-    for name, tensor in given.items():
-        if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-            raise ValueError(f"{name} must be a float32 CPU tensor")
-    pointers = {name: tensor.data_ptr() for name, tensor in given.items()}
+def _problem(first: int, last: int, tensors: dict[str, Tensor]) -> object:
+    for name, tensor in tensors.items():
+        dense = tensor.is_contiguous() and tensor.dtype == torch.float32
+        if not dense or tensor.device.type != "cpu":
+            raise ValueError(f"{name} must be a contiguous float32 CPU tensor")
+    pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
     threads = max(1, torch.get_num_threads())
-    return ctypes.byref(_Kan(*x.shape, bases, threads, **pointers))
+    return ctypes.byref(_Kan(*tensors["x"].shape, threads, first, last, **pointers))

@@ -7,6 +7,7 @@
 // an order that does not depend on the number of threads.
 #include <memory>
 #include "kan.h"
+#include "norm.h"
 #include "segment.h"
 #include "threads.h"
 

@@ -1,0 +1,45 @@
+"""Batch norm and ReLU in one pass over the image, where the CPU kernel has them."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kmunet.ops.cpu import kernel
+from kmunet.ops.cpu.norm import batch_norm_relu
+
+
+def norm_relu(x: Tensor, norm: nn.Module) -> Tensor:
+    """relu(norm(x)) of an image (B, C, H, W); statistics as `norm` keeps them."""
+    of = kernel() if _fused(x, norm) else None
+    if of is None or not isinstance(norm, nn.BatchNorm2d):
+        return F.relu(norm(x), inplace=True)
+    pixels = x.permute(0, 2, 3, 1)
+    found = batch_norm_relu(of, pixels, norm.weight, norm.bias, norm.eps)
+    y, mean, variance = found
+    _remember(norm, mean, variance, x.numel() // x.shape[1])
+    return y.permute(0, 3, 1, 2)
+
+
+def _fused(x: Tensor, norm: nn.Module) -> bool:
+    """Training in float32 on a CPU, channels last, with a plain batch norm."""
+    if type(norm) is not nn.BatchNorm2d:
+        return False
+    plain = norm.affine and norm.training
+    single = x.device.type == "cpu" and x.dtype == norm.weight.dtype == torch.float32
+    several = x.numel() > x.shape[1]  # else batch norm itself has something to say
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return plain and single and several and last and not torch.compiler.is_compiling()
+
+
+@torch.no_grad()
+def _remember(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, n: int) -> None:
+    """Running statistics, as torch keeps them."""
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    share = norm.momentum
+    if share is None:
+        share = 1.0 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean, share)
+    norm.running_var.lerp_(variance * (n / (n - 1)), share)
