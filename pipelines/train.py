@@ -197,6 +197,7 @@ def _card(params: Params, packed: PackedSet, state: dict[str, Any]) -> dict[str,
         "best": {"epoch": state["best_epoch"], "iou": best["val_iou"]},
         "data_fingerprint": packed.fingerprint,
         "scan_backend": _scan_backend(params),
+        "precision": params.train.precision,
     }
 
 

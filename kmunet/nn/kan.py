@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kmunet.ops import (
+    adapted_grid,
     b_spline_bases,
     is_uniform,
     kan_product,
     linear,
     minimum_norm_fit,
+    refit,
     uniform_cubic_bases,
 )
 
@@ -93,6 +95,38 @@ class KANLinear(nn.Module):
             return linear(F.silu(x), self.base_weight) + linear(
                 self.bases(x).flatten(-2), spline.flatten(1)
             )
+
+    @torch.no_grad()
+    def update_grid(
+        self, x: Tensor, margin: float = 0.01, uniform: float = 0.02
+    ) -> None:
+        """Move the grid to where x (..., in) lies, and fit the same curves on it.
+
+        KAN, section 2.3; efficient-kan's `update_grid`. At x the function stays, up to
+        what splines on the new grid can follow. A grid that is not uniform runs by the
+        recursion, which is slower. Raises ValueError for x without finite rows.
+        """
+        x = x.reshape(-1, self.in_features).to(self.grid)
+        x = x[x.isfinite().all(1)]
+        if not len(x):
+            raise ValueError("update_grid needs at least one row of finite inputs")
+        order = self.spline_order
+        grid = adapted_grid(x, self.grid_size, order, margin, uniform)
+        new, old = (b_spline_bases(x.double(), g.double(), order)
+                    for g in (grid, self.grid))  # fmt: skip
+        self.spline_weight.copy_(refit(new, old, self.spline_weight))
+        self.grid.copy_(grid)
+
+    @torch.no_grad()
+    def share_outside(self, x: Tensor) -> float:
+        """The share of the numbers in x (..., in) outside the grid, from 0 to 1.
+
+        There the splines fade to 0 and SiLU is left: a grid to be updated, or inputs
+        to be normalised.
+        """
+        order = self.spline_order
+        low, high = self.grid[:, order], self.grid[:, -order - 1]
+        return ((x < low) | (x > high)).double().mean().item()
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}"

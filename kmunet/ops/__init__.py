@@ -6,8 +6,10 @@ from kmunet.ops.kan import kan_product
 from kmunet.ops.matrix import linear
 from kmunet.ops.minimum_norm import minimum_norm_fit
 from kmunet.ops.selective_scan_2d import selective_scan_2d
+from kmunet.ops.spline_fit import adapted_grid, refit
 
 __all__ = [
+    "adapted_grid",
     "b_spline_bases",
     "backend",
     "backends",
@@ -15,6 +17,7 @@ __all__ = [
     "kan_product",
     "linear",
     "minimum_norm_fit",
+    "refit",
     "selective_scan",
     "selective_scan_2d",
     "uniform_cubic_bases",

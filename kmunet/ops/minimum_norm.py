@@ -16,17 +16,17 @@ def minimum_norm_fit(bases: Tensor, values: Tensor) -> Tensor:
     """
     A = bases.double()
     gram = (A[:, :, None] * A[:, None]).sum(-1)
-    weights = (A[:, :, :, None] * _inverse(gram)[:, :, None]).sum(1)  # (F, K, P)
+    weights = (A[:, :, :, None] * inverse(gram)[:, :, None]).sum(1)  # (F, K, P)
     fitted = torch.zeros(*weights.shape[:2], values.shape[2], dtype=A.dtype)
     for weight, value in zip(weights.unbind(2), values.double().unbind(1), strict=True):
         fitted += weight[:, :, None] * value[:, None]
     return fitted.to(values.dtype)
 
 
-def _inverse(matrix: Tensor) -> Tensor:
+def inverse(matrix: Tensor) -> Tensor:
     """Gauss-Jordan without pivoting, for (F, P, P) positive definite."""
     size = matrix.shape[-1]
-    eye = torch.eye(size, dtype=matrix.dtype).expand_as(matrix)
+    eye = torch.eye(size, dtype=matrix.dtype, device=matrix.device).expand_as(matrix)
     work = torch.cat([matrix, eye], dim=2)
     for i in range(size):
         row = work[:, i] / work[:, i, i, None]

@@ -27,6 +27,7 @@ def test_the_committed_file_is_valid():
         ("train", "lr", -1, r"train\.lr: .*greater than 0, got -1"),
         ("train", "epochs", "many", r"train\.epochs: .*got 'many'"),
         ("train", "optimizer", "lion", r"train\.optimizer: .*'adam', 'adamw' or 'sgd'"),
+        ("train", "precision", "half", r"train\.precision: .*'bfloat16' or 'float16'"),
         ("train", "workers", 3, "batch_size 8 must be a multiple of workers 3"),
         ("split", "test", 0.9, "must leave a share to train on"),
         ("split", "seed", -4, r"split\.seed"),

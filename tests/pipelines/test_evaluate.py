@@ -57,7 +57,7 @@ def write_model(paths: Paths) -> None:
     card = {
         "model": MODEL, "input": seen, "classes": ["lesion"], "threshold": 0.5,
         "best": {"epoch": 1, "iou": 0.1}, "data_fingerprint": packed.fingerprint,
-        "scan_backend": "auto",
+        "scan_backend": "auto", "precision": "float32",
     }  # fmt: skip
     (paths.model / "model.json").write_text(json.dumps(card))
     (paths.model / "history.csv").write_text(
