@@ -1,10 +1,11 @@
-"""Batch norm and ReLU in one pass over the image, where the CPU kernel has them."""
+"""Norms with what follows them in one pass, where the CPU kernel has them."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kmunet.ops.cpu import kernel
+from kmunet.ops.cpu.gate import norm_gate as compiled_norm_gate
 from kmunet.ops.cpu.norm import batch_norm_relu
 
 
@@ -43,3 +44,13 @@ def _remember(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, n: int) -> N
         share = 1.0 / float(norm.num_batches_tracked)
     norm.running_mean.lerp_(mean, share)
     norm.running_var.lerp_(variance * (n / (n - 1)), share)
+
+
+def norm_gate(y: Tensor, z: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """norm(y) * silu(z) for y, z (..., C), as Mamba's output is gated."""
+    single = y.device.type == "cpu" and y.dtype == norm.weight.dtype == torch.float32
+    plain = single and y.numel() > 0 and not torch.compiler.is_compiling()
+    of = kernel() if plain else None
+    if of is None:
+        return norm(y) * F.silu(z)  # type: ignore[no-any-return]
+    return compiled_norm_gate(of, y, z.float(), norm.weight, norm.bias, norm.eps)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kmunet.nn.norm import norm_gate
 from kmunet.ops import linear, selective_scan_2d
 
 DIRECTIONS = 4
@@ -54,7 +55,9 @@ class SS2D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = x.permute(0, 2, 3, 1)
-        x, z = linear(pixels, self.in_proj.weight).chunk(2, dim=-1)
+        # Two products rather than two halves of one: each lies dense in memory.
+        to_x, to_z = self.in_proj.weight.chunk(2)
+        x, z = linear(pixels, to_x), linear(pixels, to_z)
         x = F.silu(self.conv2d(x.permute(0, 3, 1, 2)))
         y = selective_scan_2d(
             x,
@@ -64,5 +67,5 @@ class SS2D(nn.Module):
             self.A_logs,
             self.Ds,
         )
-        y = self.out_norm(y.permute(0, 2, 3, 1)) * F.silu(z)
+        y = norm_gate(y.permute(0, 2, 3, 1), z, self.out_norm)
         return linear(y, self.out_proj.weight).permute(0, 3, 1, 2)

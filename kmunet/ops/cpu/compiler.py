@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
+PARTS = ("gate", "kan", "norm", "segment", "threads", "vector")
+# What is compiled, and what it includes.
 SOURCES = tuple(
     Path(__file__).with_name(name)
-    for name in (
-        *("scan.cpp", "segment.h", "kan.h", "norm.h", "threads.h", "vector.h"),
-    )
+    for name in ("scan.cpp", *(f"{part}.h" for part in PARTS))
 )
 COMPILERS = ("c++", "g++", "clang++")
 # Without contraction and unsafe math a build gives the same bits with any compiler.

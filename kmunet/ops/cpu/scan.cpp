@@ -6,6 +6,7 @@
 // state before every STEPS steps, backward recomputes the others from it. Every sum has
 // an order that does not depend on the number of threads.
 #include <memory>
+#include "gate.h"
 #include "kan.h"
 #include "norm.h"
 #include "segment.h"

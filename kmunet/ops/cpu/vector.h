@@ -119,6 +119,16 @@ inline V pick(V a, V b, std::integer_sequence<int, L...>) {
 #endif
 }
 
+// Each lane from its neighbour across the bit H.
+template <int H, int... L>
+inline V across(V v, std::integer_sequence<int, L...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(v, v, (L ^ H)...);
+#else
+  return __builtin_shuffle(v, I{(L ^ H)...});
+#endif
+}
+
 // Lane i of the result is the sum of the lanes of v[i]: a tree of halves.
 template <int H = 1>
 inline V add_lanes_of_each(const V *v) {
@@ -132,6 +142,17 @@ inline V add_lanes_of_each(const V *v) {
       half[i] = pick<H, false>(a, b, Lanes()) + pick<H, true>(a, b, Lanes());
     }
     return add_lanes_of_each<2 * H>(half);
+  }
+}
+
+// The sum of all lanes, in each lane.
+template <int H = 1>
+inline V add_across(V v) {
+  using Lanes = std::make_integer_sequence<int, LANES>;
+  if constexpr (H < LANES) {
+    return add_across<2 * H>(v + across<H>(v, Lanes()));
+  } else {
+    return v;
   }
 }
 
