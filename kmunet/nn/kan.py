@@ -50,6 +50,8 @@ class KANLinear(nn.Module):
         self._checked: tuple[Tensor, int] | None = None
         self._closed_form = False
         self.reset_parameters(scale_noise)
+        self._has_closed_form()
+        self.register_load_state_dict_post_hook(_look_at_the_grid)  # type: ignore[no-untyped-call]
 
     def _uniform_grid(self, grid_range: tuple[float, float]) -> Tensor:
         low, high = grid_range
@@ -76,7 +78,10 @@ class KANLinear(nn.Module):
         return b_spline_bases(x, self.grid, self.spline_order)
 
     def _has_closed_form(self) -> bool:
-        # The answer stands until the buffer is replaced or written to.
+        # The answer stands until the buffer is replaced or written to; a compiler does
+        # not see its values.
+        if torch.compiler.is_compiling():
+            return self._closed_form
         grid = self.grid
         version = 0 if grid.is_inference() else grid._version
         checked = self._checked
@@ -116,6 +121,7 @@ class KANLinear(nn.Module):
                     for g in (grid, self.grid))  # fmt: skip
         self.spline_weight.copy_(refit(new, old, self.spline_weight))
         self.grid.copy_(grid)
+        self._has_closed_form()
 
     @torch.no_grad()
     def share_outside(self, x: Tensor) -> float:
@@ -130,3 +136,7 @@ class KANLinear(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}"
+
+
+def _look_at_the_grid(layer: KANLinear, _: object) -> None:
+    layer._has_closed_form()

@@ -113,6 +113,17 @@ def test_copies_and_inference_mode():
         torch.testing.assert_close(copy.deepcopy(kan)(x), expected)
 
 
+@pytest.mark.parametrize("bent", [False, True])
+def test_exports(bent):
+    kan, x = layer(), torch.randn(3, 5)
+    if bent:
+        knots = kan.grid.clone()
+        knots[:, 5] += 0.07
+        kan.load_state_dict(kan.state_dict() | {"grid": knots})
+    exported = torch.export.export(kan, (x,)).module()
+    torch.testing.assert_close(exported(x), by_the_formula(kan, x))
+
+
 def test_autocast_does_not_reach_the_splines():
     kan, x = layer(), torch.randn(3, 5)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -90,6 +90,14 @@ def test_elsewhere_it_is_torch():
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+def test_as_exact_without_a_kernel(monkeypatch):
+    monkeypatch.setattr("kmunet.nn.norm.kernel", lambda: None)
+    x, norm = image((8, 16, 160, 160), offset=3.0), layer(16)
+    truth = results(plain, x.double(), copy.deepcopy(norm).double())
+    for value, expected in zip(results(norm_relu, x, norm), truth, strict=True):
+        assert (value.double() - expected).norm() < 1e-6 * expected.norm().clamp_min(1)
+
+
 def test_one_pixel_is_refused_as_by_torch():
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         norm_relu(image((1, 4, 1, 1)), layer(4))
