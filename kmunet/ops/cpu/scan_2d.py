@@ -7,10 +7,10 @@ one matrix product serves all four.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kmunet.ops.cpu.native import Kernel, Problem, required
+from kmunet.ops.matrix import linear, linear_gradients
 
 
 def selective_scan_2d(
@@ -57,7 +57,7 @@ class _Scan2d(torch.autograd.Function):
             shared=True,
             softplus=True,
         )
-        proj = F.linear(pixels, x_proj_weight.flatten(0, 1))
+        proj = linear(pixels, x_proj_weight.flatten(0, 1))
         others = (dt_projs_weight, dt_projs_bias, A_logs, Ds)
         inputs = _inputs(pixels, proj, *others)
         kept = of.kept(problem) if any(ctx.needs_input_grad) else None
@@ -85,12 +85,13 @@ class _Scan2d(torch.autograd.Function):
         dy = grad.contiguous()
         ctx.kernel.backward(ctx.problem, **inputs, kept=kept, dy=dy, **found)
         # Back through the projection.
-        d_proj, rows = found["dproj"].flatten(0, 2), pixels.flatten(0, 2)
-        found["dx"].view_as(rows).addmm_(d_proj, x_proj_weight.flatten(0, 1))
+        weight = x_proj_weight.flatten(0, 1)
+        through, d_weight = linear_gradients(pixels, weight, found["dproj"].flatten(3))
+        found["dx"] += through
         return (
             None,
             found["dx"],
-            (d_proj.t() @ rows).view_as(x_proj_weight),
+            d_weight.view_as(x_proj_weight),
             found["dweight"],
             found["dbias"],
             found["dA"].mul_(inputs["A"]),
