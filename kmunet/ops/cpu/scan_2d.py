@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kmunet.ops.backend import Inputs
 from kmunet.ops.cpu.native import Kernel, Problem
 from kmunet.ops.function import apply_2d
+from kmunet.ops.matrix import linear, linear_gradients
 
 
 def scan_with(of: Kernel, x: Tensor, *weights: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class Scan2d:
         pixels, x_proj_weight, *others = tensors
         pixels = pixels.float()
         problem = _problem(pixels.shape, *_small_sizes(others))
-        proj = F.linear(pixels, x_proj_weight.flatten(0, 1))
+        proj = linear(pixels, x_proj_weight.flatten(0, 1))
         kept = self.of.kept(problem) if keep else None
         y = torch.empty_like(pixels)
         self.of.forward(problem, **_inputs(pixels, proj, *others), y=y, kept=kept)
@@ -56,11 +56,12 @@ class Scan2d:
         found = {f"d{k}": torch.empty_like(inputs[k]) for k in ("x", "proj", *WEIGHTS)}
         self.of.backward(problem, **inputs, kept=kept, dy=grad, **found)
         # Back through the projection.
-        d_proj, rows = found["dproj"].flatten(0, 2), pixels.flatten(0, 2)
-        found["dx"].view_as(rows).addmm_(d_proj, x_proj_weight.flatten(0, 1))
+        weight = x_proj_weight.flatten(0, 1)
+        through, d_weight = linear_gradients(pixels, weight, found["dproj"].flatten(3))
+        found["dx"] += through
         return (
             found["dx"],
-            (d_proj.t() @ rows).view_as(x_proj_weight),
+            d_weight.view_as(x_proj_weight),
             found["dweight"],
             found["dbias"],
             found["dA"].mul_(inputs["A"]),
