@@ -131,7 +131,7 @@ def test_compiled_model():
 
 def test_exported_with_any_batch_and_trained_on():
     torch.manual_seed(0)
-    model = build_model("km_unet", widths=(16, 24, 32), kan=False).eval()
+    model = build_model("km_unet", widths=(16, 24, 32)).eval()
     batch = {0: torch.export.Dim("batch", min=1, max=64)}
     program = torch.export.export(
         model, (torch.randn(2, 3, 32, 32),), dynamic_shapes=(batch,)
