@@ -126,7 +126,7 @@ def test_compiled_model():
     # Some gradients are zero but for rounding: all by the measure of the largest.
     scale = max(gradient.abs().max() for gradient in expected[1:])
     for a, b in zip(found[1:], expected[1:], strict=True):
-        assert (a - b).abs().max() < 1e-5 * scale
+        assert (a - b).abs().max() < 1e-4 * scale
 
 
 def test_exported_with_any_batch_and_trained_on():
