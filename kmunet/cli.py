@@ -8,7 +8,9 @@ that imports what is heavy in `run` only.
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from types import SimpleNamespace
 from typing import Any
 
 import kmunet
@@ -40,8 +42,27 @@ def _parser() -> argparse.ArgumentParser:
     _add(actions, "check", data_check)
     _add(actions, "get", data_get)
     for entry in sorted(entry_points(group="kmunet.commands"), key=lambda e: e.name):
-        _add(areas, entry.name, entry.load())
+        _add(areas, entry.name, _load(entry))
     return parser
+
+
+def _load(entry: EntryPoint) -> Any:
+    """The command's module; one that cannot be imported leaves the others alone."""
+    try:
+        return entry.load()
+    except ImportError as error:
+        return SimpleNamespace(
+            __doc__=f"cannot be used here: {error}",
+            add_arguments=lambda parser: None,
+            run=partial(_refuse, entry, error),
+        )
+
+
+def _refuse(entry: EntryPoint, error: ImportError, _: argparse.Namespace) -> int:
+    raise KMUNetError(
+        f"{entry.name}: {error}; the environment was made for another version of this "
+        "checkout: `make install` mends it"
+    )
 
 
 def _add(parsers: Any, name: str, module: Any) -> None:

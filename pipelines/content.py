@@ -1,15 +1,20 @@
-"""Where an output of a stage lies in the DVC remote, for those without a workspace.
+"""Outputs of stages for workers that have no workspace: by path, or by content.
 
-`address(root, "data/prepared/busi")` here; `kmunet.data.content.fetch_content` there.
+`send(root, "data/prepared/busi")` on the driver says both; `receive` on a worker takes
+the folder where it lies, or the content from the DVC remote, once per node.
 """
 
-from collections.abc import Iterator
+import platform
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from kmunet.data.address import is_url
+from kmunet.data.content import fetch_content
+from kmunet.data.remote import default_cache
+from kmunet.errors import DataError
 
 
 class Content(NamedTuple):
@@ -26,16 +31,40 @@ def address(root: Path, out: str) -> Content | None:
     None where the project has no default remote, or DVC does not know `out`.
     """
     md5 = _md5(root, out)
+    if md5 is None:
+        return None
     # DVC reads its own configuration: four files, one upon the other.
     from dvc.config import Config
 
     config: Any = Config(str(root / ".dvc"))
     remote = config["remote"].get(config["core"].get("remote", ""))
-    if md5 is None or remote is None:
+    if remote is None:
         return None
     url = str(remote["url"])
     url = url if is_url(url) else Path(url).absolute().as_uri()
     return Content(url, md5, _options(remote) if url.startswith("s3") else {})
+
+
+def send(root: Path, out: str) -> dict[str, Any]:
+    """`out` as plain values that travel to a worker."""
+    content = address(root, out)
+    found = content._asdict() if content else None
+    return {"folder": str((root / out).resolve()), "content": found}
+
+
+def receive(sent: Mapping[str, Any]) -> Path:
+    """The folder on this node. DataError where it is neither here nor in a remote."""
+    folder = Path(sent["folder"])
+    if folder.is_dir():
+        return folder
+    if sent["content"] is None:
+        raise DataError(
+            f"{folder}: not on node {platform.node()}; share that folder between the "
+            "nodes, or set a DVC remote (`dvc remote add -d`) and `dvc push`"
+        )
+    content = Content(**sent["content"])
+    cache = default_cache() / "content"
+    return fetch_content(content.remote, content.md5, cache, content.options)
 
 
 def _options(remote: dict[str, Any]) -> dict[str, Any]:

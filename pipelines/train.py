@@ -19,6 +19,7 @@ from kmunet.models import build_model
 from kmunet.ops import backend, use_backend
 from kmunet.training import Reporter, TrainingData, fit
 from kmunet.training.determinism import make_deterministic
+from pipelines.content import receive, send
 from pipelines.paths import Paths, state_dir
 from pipelines.progress import TrainingProgress
 from pipelines.ray_backend import Cluster, run_on_ray, shutdown
@@ -51,8 +52,10 @@ def worker_config(params: Params, paths: Paths) -> dict[str, Any]:
     """What `train_worker` is called with: plain values that travel."""
     return {
         "params": params.model_dump(mode="json", by_alias=True),
-        "prepared": str(paths.prepared.resolve()),
-        "splits": str(paths.splits.resolve()),
+        **{
+            name: send(paths.root, path.relative_to(paths.root).as_posix())
+            for name, path in (("prepared", paths.prepared), ("splits", paths.splits))
+        },
     }
 
 
@@ -60,7 +63,7 @@ def train_worker(config: dict[str, Any], reporter: Reporter) -> None:
     """Run in every Ray worker: build model and data, and fit."""
     params = parse_params(config["params"])
     make_deterministic(params.train.seed, params.train.threads)
-    places = Path(config["prepared"]), Path(config["splits"])
+    places = receive(config["prepared"]), receive(config["splits"])
     packed = open_packed(*places, params.train.size)
     fit(
         build_model(**model_arguments(params)),

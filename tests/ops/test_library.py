@@ -126,12 +126,12 @@ def test_compiled_model():
     # Some gradients are zero but for rounding: all by the measure of the largest.
     scale = max(gradient.abs().max() for gradient in expected[1:])
     for a, b in zip(found[1:], expected[1:], strict=True):
-        assert (a - b).abs().max() < 5e-5 * scale
+        assert (a - b).abs().max() < 1e-4 * scale
 
 
 def test_exported_with_any_batch_and_trained_on():
     torch.manual_seed(0)
-    model = build_model("km_unet", widths=(16, 24, 32), kan=False).eval()
+    model = build_model("km_unet", widths=(16, 24, 32)).eval()
     batch = {0: torch.export.Dim("batch", min=1, max=64)}
     program = torch.export.export(
         model, (torch.randn(2, 3, 32, 32),), dynamic_shapes=(batch,)
