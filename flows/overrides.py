@@ -32,6 +32,24 @@ class Representer(RoundTripRepresenter):
 Representer.add_representer(float, Representer.represent_float)
 
 
+def expand(path: Path, overrides: Mapping[str, Value]) -> dict[str, Value]:
+    """Put the values of params.yaml's recipe in place of `recipe`; others go first.
+
+    Raises ConfigError for an unknown recipe.
+    """
+    rest = dict(overrides)
+    name = rest.pop("recipe", None)
+    if name is None:
+        return rest
+    recipes = read_yaml(path).get("recipes", {})
+    if name not in recipes:
+        raise ConfigError(
+            f"override recipe: '{name}' is none of params.yaml's recipes: "
+            f"{', '.join(sorted(recipes)) or '(none)'}"
+        )
+    return {**recipes[name], **rest}
+
+
 def overridden(path: Path, overrides: Mapping[str, Value]) -> Params:
     """Return params.yaml with the overrides, checked. Raises ConfigError."""
     raw = read_yaml(path)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.overrides import Value, overridden
+from flows.overrides import Value, expand, overridden
 from flows.pipeline import source_stage
 from flows.repository import toplevel
 from flows.tracked import tracked
@@ -49,6 +49,7 @@ def make_plan(
     if "datasets" in overrides:
         raise ConfigError("override datasets: choose data sets with `datasets`")
     _check_project(root)
+    overrides = expand(root / "params.yaml", overrides)
     params = overridden(root / "params.yaml", overrides)
     names = _names(params, datasets, raw)
     remote = {name: place for name, place in raw.items() if is_url(place)}

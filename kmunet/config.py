@@ -142,6 +142,7 @@ class TrainParams(Section):
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)]
     warmup: Annotated[int, Field(ge=0)]  # epochs of linear rise
     clip: Annotated[float, Field(gt=0.0)] | None  # largest norm of the gradient
+    grid_updates: Annotated[int, Field(ge=0)]  # first epochs that fit the KAN grids
     accumulate: Positive  # parts a batch goes through the model in
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]  # of the weight average; 0: none
     loss: Literal["bce_dice", "dice_ce", "tversky", "lovasz", "boundary"]
@@ -221,6 +222,7 @@ class Params(Section):
     train: TrainParams
     evaluate: EvaluateParams
     register_: RegisterParams = Field(alias="register")
+    recipes: dict[PresetName, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _know_every_dataset(self) -> "Params":

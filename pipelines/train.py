@@ -26,6 +26,8 @@ from pipelines.ray_backend import Cluster, run_on_ray, shutdown
 from pipelines.receipt import Receipt, make_receipt
 from pipelines.stage import stage_main
 
+MUCH_OUTSIDE = 0.1  # of the numbers that go into KAN layers
+
 
 def run(params: Params, paths: Paths) -> None:
     """Train, and write model.safetensors, model.json, history.csv and receipt.json.
@@ -46,6 +48,19 @@ def run(params: Params, paths: Paths) -> None:
     finally:
         shutdown()
     shutil.rmtree(cluster.storage / cluster.name, ignore_errors=True)
+    note_grid(paths.model / "history.csv")
+
+
+def note_grid(history: Path) -> None:
+    """Say so where much of what the KAN layers got lay outside their splines' grids."""
+    with history.open(encoding="utf-8") as file:
+        shares = [float(row["kan_outside"]) for row in csv.DictReader(file)]
+    if max(shares) > MUCH_OUTSIDE:
+        print(
+            f"note: {100 * shares[-1]:.0f} % of the inputs of KAN layers lay outside "
+            f"their spline grids at the end (at most {100 * max(shares):.0f} %): there "
+            "only SiLU is left; train.grid_updates fits the grids to the data"
+        )
 
 
 def worker_config(params: Params, paths: Paths) -> dict[str, Any]:
@@ -177,6 +192,7 @@ def _narrow(values: dict[str, Any], dataset: str) -> dict[str, Any]:
         "datasets": [dataset],
         "sources": {dataset: values["sources"][dataset]},
         "presets": {preset: values["presets"][preset]},
+        "recipes": {},
     }
 
 

@@ -27,12 +27,19 @@ from kmunet.training.determinism import (
     make_deterministic,
     seed_step,
 )
+from kmunet.training.kan_grid import OutsideShare, fit_grids
 from kmunet.training.losses import LOSSES
 from kmunet.training.meter import Meter
 from kmunet.training.optimizer import build_optimizer, set_learning_rate
 from kmunet.training.overlap import RunningOverlap
 from kmunet.training.precision import Precision
-from kmunet.training.ranks import any_rank, gather, share_gradients, without_sharing
+from kmunet.training.ranks import (
+    any_rank,
+    copy_from_first,
+    gather,
+    share_gradients,
+    without_sharing,
+)
 from kmunet.training.reporter import Reporter
 from kmunet.training.stopping import Stopping
 from kmunet.training.sync_batch_norm import synchronise_batch_norm
@@ -134,6 +141,7 @@ class _Run:
             "val_loss": validation["loss"],
             "val_iou": validation["iou"],
             "val_dice": validation["dice"],
+            "kan_outside": validation["kan_outside"],
         }
         self.state.epoch, self.state.batch, self.state.sums = epoch, 0, []
         self.state.history.append(metrics)
@@ -143,6 +151,9 @@ class _Run:
         """What is left of the epoch, up to a budget; the metrics of all of it."""
         self.model.train()
         state, overlap = self.state, RunningOverlap(self.device)
+        if state.epoch < self.params.grid_updates and not state.batch:
+            fit_grids(self.model, next(self.batches.train(state.epoch))[0])
+            copy_from_first(self.model)
         overlap.restore(state.sums, self.reporter.rank, self.reporter.world_size)
         meter = Meter(self.reporter, self.params, self.epoch_steps)
         for image, mask in self.batches.train(state.epoch, state.batch):
@@ -209,11 +220,12 @@ class _Run:
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         self.model.eval()
-        overlap = RunningOverlap(self.device)
-        for image, mask in self.batches.validation():
-            logits = self.model(image)
+        overlap, outside = RunningOverlap(self.device), OutsideShare(self.model)
+        for number, (image, mask) in enumerate(self.batches.validation()):
+            with outside.watching() if number == 0 else nullcontext():
+                logits = self.model(image)
             overlap.add(logits, mask, self.loss(logits, mask), self.params.threshold)
-        return overlap.compute()
+        return overlap.compute() | {"kan_outside": outside.share}
 
     @contextmanager
     def _selected_weights(self) -> Iterator[None]:

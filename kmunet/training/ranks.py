@@ -26,6 +26,13 @@ def without_sharing(model: nn.Module) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+def copy_from_first(model: nn.Module) -> None:
+    """Give every rank the parameters and buffers of rank 0."""
+    if dist.is_available() and dist.is_initialized():
+        for value in model.state_dict().values():
+            dist.broadcast(value, src=0)
+
+
 def any_rank(*flags: bool | Tensor, device: torch.device) -> list[bool]:
     """Which of `flags` is set on any rank, so that all do the same after it."""
     found = torch.stack([torch.as_tensor(flag, device=device) for flag in flags]).int()

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.overrides import overridden, parse, write
+from flows.overrides import expand, overridden, parse, write
 from kmunet.errors import ConfigError
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -70,3 +70,24 @@ def test_the_command_line_is_read_as_json_else_text(text, pair):
 def test_a_pair_without_a_value_is_refused():
     with pytest.raises(ConfigError, match="key=value"):
         parse("train.lr")
+
+
+@pytest.mark.parametrize("name", yaml.safe_load(PARAMS.read_text())["recipes"])
+def test_every_recipe_is_valid_and_yields_to_what_is_said_beside_it(path, name):
+    recipe = yaml.safe_load(PARAMS.read_text())["recipes"][name]
+    values = expand(path, {"train.epochs": 3, "recipe": name})
+    assert values == recipe | {"train.epochs": 3}
+    assert overridden(path, values).train.epochs == 3
+
+
+def test_the_papers_recipe_is_its_codes(path):
+    params = overridden(path, expand(path, {"recipe": "paper"}))
+    assert (params.split.protocol, params.split.seed) == ("paper", 2981)
+    assert (params.train.epochs, params.train.batch_size) == (400, 8)
+    assert (params.train.lr, params.train.kan_lr) == (1e-4, 1e-2)
+    assert (params.train.optimizer, params.train.scaling) == ("adam", "published")
+
+
+def test_an_unknown_recipe_lists_those_there_are(path):
+    with pytest.raises(ConfigError, match=r"'best' is none of .* recipes: .*paper"):
+        expand(path, {"recipe": "best"})

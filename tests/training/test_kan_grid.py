@@ -1,0 +1,56 @@
+"""The share outside the grids against a count, and grids that follow the data."""
+
+import copy
+
+import pytest
+import torch
+
+from kmunet.nn import KANLinear
+from kmunet.training import LocalReporter, fit
+from kmunet.training.kan_grid import OutsideShare, fit_grids
+
+
+def test_the_share_is_that_of_numbers_beyond_the_grid():
+    layer = KANLinear(2, 3)
+    x = torch.tensor([[0.0, 0.5], [-0.9, 1.1], [2.0, -1.5], [0.99, -0.99]])
+    outside = OutsideShare(torch.nn.Sequential(layer))
+    with outside.watching():
+        layer(x)
+    layer(x * 100)  # not watched
+    assert outside.share == pytest.approx(3 / 8)
+    assert OutsideShare(torch.nn.Linear(2, 2)).share == 0.0
+
+
+def test_fitted_grids_hold_the_inputs_and_keep_the_function(model):
+    image = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 3
+    twin = copy.deepcopy(model).train()
+    before, first = twin(image), _share(model, image)
+    buffers = [buffer.clone() for buffer in model.buffers() if buffer.dim() != 2]
+    fit_grids(model, image)
+    kept = [buffer for buffer in model.buffers() if buffer.dim() != 2]
+    assert all(torch.equal(*pair) for pair in zip(buffers, kept, strict=True))
+    assert first > 0.05
+    assert _share(model, image) < 0.01
+    after = model.train()(image)
+    assert (after - before).abs().max() < 0.1 * before.abs().max()
+
+
+def _share(model, image):
+    twin = copy.deepcopy(model).train()
+    outside = OutsideShare(twin)
+    with outside.watching():
+        twin(image)
+    return outside.share
+
+
+def test_it_is_recorded_fitted_on_request_and_resumed(model, data, params, tmp_path):
+    twin, part = copy.deepcopy(model), copy.deepcopy(model)
+    plain = fit(model, data, params(epochs=3), LocalReporter(tmp_path / "a"))
+    chosen = params(epochs=3, grid_updates=2)
+    fitted = fit(twin, data, chosen, LocalReporter(tmp_path / "b"))
+    assert all(0 < row["kan_outside"] <= 1 for row in plain.history)
+    assert fitted.history[0] != plain.history[0]
+    short = params(epochs=3, grid_updates=2, max_steps=4)
+    fit(part, data, short, LocalReporter(tmp_path / "c"))
+    again = fit(part, data, chosen, LocalReporter(tmp_path / "c"))
+    assert again == fitted
