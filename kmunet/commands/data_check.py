@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_data_report(out, _nothing(arguments.source, str(error)), {})
         raise
     with source:
-        result = survey(source)
+        result = survey(source, out)
         tables = as_tables(source, result)
         sheets = _write_sheets(out, source, result)
     page = write_data_report(out, tables, sheets)
@@ -128,7 +128,8 @@ def _write_duplicates(out: Path, result: Survey) -> list[str]:
             one, two = result.examined[link.a], result.examined[link.b]
             mark = "! " if (link.a, link.b) in apart else ""
             text = f"{mark}{one.record.id} = {two.record.id} {link.score:.2f}"
-            both = [one.thumbnail, two.thumbnail], [one.mask, two.mask]
+            rows = [link.a, link.b]
+            both = list(result.thumbnails[rows]), list(result.masks[rows])
             tiles.append(Tile(text, *both))
         files.append(f"sheets/duplicates_{number}.png")
         write_sheet(out / files[-1], tiles, side=160, columns=5)

@@ -92,6 +92,11 @@ class ScratchRows:
             done = os.pwrite(self._file, data, place)
             data, place = data[done:], place + done
 
+    def cut(self, count: int) -> None:
+        """Keep the first `count` rows."""
+        self.shape = (count, *self.shape[1:])
+        os.truncate(self._file, count * self._row)
+
     def close(self) -> None:
         if self._file >= 0:
             os.close(self._file)

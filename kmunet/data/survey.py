@@ -6,7 +6,8 @@ warnings what it takes and a person should look at.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -18,11 +19,13 @@ from kmunet.data.integrity import DARK, Examined, examine
 from kmunet.data.pairs import Source
 from kmunet.data.progress import parallel_map
 from kmunet.data.record import Record
+from kmunet.data.rows import ScratchRows
 from kmunet.data.statistics import fingerprint
 from kmunet.errors import DataError, MaskValueError, SizeError, UnreadableError
 
 _ODD = 3.0  # times larger, smaller or longer than the middle of the set
 _TINY = 32  # pixels
+_IN_FILE = np.zeros((0, 0), np.uint8)  # not held in memory for all images
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found; rows of links and conflicts are those of `examined`."""
+    """What was found; rows of links and conflicts are those of `examined`.
+
+    Their thumbnails and masks (N, SIDE, SIDE) are in files without a name.
+    """
 
     examined: tuple[Examined, ...]
     pairs: int
@@ -45,6 +51,8 @@ class Survey:
     links: tuple[Link, ...]
     conflicts: tuple[Conflict, ...]
     groups: tuple[str | None, ...]
+    thumbnails: ScratchRows
+    masks: ScratchRows
 
     @property
     def records(self) -> list[Record]:
@@ -52,8 +60,13 @@ class Survey:
         return [item.record for item in self.examined]
 
 
-def survey(source: Source) -> Survey:
-    """Read every pair once. Raises nothing for faults of single files."""
+def survey(source: Source, scratch: Path) -> Survey:
+    """Read every pair once. Raises nothing for faults of single files.
+
+    `scratch`: a folder with room for 53 KB a pair while this runs.
+    """
+    shape = (len(source.matched), SIDE, SIDE)
+    thumbnails, masks = (ScratchRows(scratch, shape, np.uint8) for _ in range(2))
     errors = [Finding("unpaired", text) for text in source.problems]
     found: list[Examined] = []
     known: list[str | None] = []
@@ -61,15 +74,17 @@ def survey(source: Source) -> Survey:
     outcomes = parallel_map(examine, source.matched, "reading pairs")
     for pair, outcome in zip(source.matched, outcomes, strict=True):
         if isinstance(outcome, Examined):
-            found.append(outcome)
+            thumbnails[len(found)], masks[len(found)] = outcome.thumbnail, outcome.mask
+            found.append(replace(outcome, thumbnail=_IN_FILE, mask=_IN_FILE))
             known.append(pair.group)
             splits.append(pair.split)
         else:
             errors.append(Finding(_kind(outcome), str(outcome), (pair.id,)))
     records = [item.record for item in found]
-    thumbnails = _stack([item.thumbnail for item in found])
-    links = find_links(records, thumbnails)
-    conflicts = find_conflicts(records, links, _stack([item.mask for item in found]))
+    thumbnails.cut(len(found))
+    masks.cut(len(found))
+    links = find_links(records, thumbnails, scratch)
+    conflicts = find_conflicts(records, links, masks)
     warnings = [Finding("incomplete", note) for note in source.notes]
     warnings += _observations(found) + _alike(records, links, conflicts)
     groups = name_groups(records, links, known)
@@ -84,6 +99,8 @@ def survey(source: Source) -> Survey:
         links=tuple(links),
         conflicts=tuple(conflicts),
         groups=tuple(groups),
+        thumbnails=thumbnails,
+        masks=masks,
     )
 
 
@@ -252,7 +269,3 @@ def _images(source: Source, result: Survey) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _stack(items: list[Any]) -> Any:
-    return np.stack(items) if items else np.zeros((0, SIDE, SIDE), np.uint8)
