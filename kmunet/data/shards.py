@@ -5,7 +5,9 @@ of a machine share one copy.
 """
 
 import threading
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +76,10 @@ class Shards:
     dtype = np.dtype(np.uint8)
 
     def __init__(self, parts: Sequence[Pixels]) -> None:
-        self.parts = tuple(parts)
-        self._ends = np.cumsum([len(part) for part in parts])
-        self.shape: tuple[int, ...] = (int(self._ends[-1]), *parts[0].shape[1:])
+        # Plain views: each index into an np.memmap costs as much as reading an image.
+        self.parts = tuple(np.asarray(part) for part in parts)
+        self._ends = list(accumulate(len(part) for part in parts))
+        self.shape: tuple[int, ...] = (self._ends[-1], *parts[0].shape[1:])
 
     @property
     def ndim(self) -> int:
@@ -109,15 +112,16 @@ class Shards:
         row = row + len(self) if row < 0 else row
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
-        number = int(np.searchsorted(self._ends, row, side="right"))
+        number = bisect_right(self._ends, row)
         part = self.parts[number]
-        return np.asarray(part[row - int(self._ends[number]) + len(part)])
+        found: Pixels = part[row - self._ends[number] + len(part)]
+        return found
 
     def _slice(self, rows: slice) -> Pixels:
         start, stop, step = rows.indices(len(self))
-        number = int(np.searchsorted(self._ends, start, side="right"))
+        number = bisect_right(self._ends, start)
         if step == 1 and start < stop <= self._ends[number]:
             part = self.parts[number]
-            before = int(self._ends[number]) - len(part)
-            return np.asarray(part[start - before : stop - before])
+            before = self._ends[number] - len(part)
+            return part[start - before : stop - before]
         return self[np.arange(start, stop, step)]
