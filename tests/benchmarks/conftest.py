@@ -5,6 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from kmunet.ops import dispatch
+
+
+@pytest.fixture(autouse=True)
+def own_scans(monkeypatch):
+    """A case chooses its scan for its whole process, which here is everybody's."""
+    monkeypatch.setattr(dispatch, "_registry", dict(dispatch._registry))
+    monkeypatch.setattr(dispatch, "_chosen", dispatch._chosen)
+
+
 ARCHS = """
 import torch, torchvision, timm
 from torch import nn
