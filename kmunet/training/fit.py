@@ -220,12 +220,15 @@ class _Run:
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         self.model.eval()
-        overlap, outside = RunningOverlap(self.device), OutsideShare(self.model)
+        overlap = RunningOverlap(self.device)
+        outside = OutsideShare(self.model, self.device)
         for number, (image, mask) in enumerate(self.batches.validation()):
             with outside.watching() if number == 0 else nullcontext():
                 logits = self.model(image)
             overlap.add(logits, mask, self.loss(logits, mask), self.params.threshold)
-        return overlap.compute() | {"kan_outside": outside.share}
+        shares = gather(outside.sums, self.reporter.world_size)
+        share = sum(row[0] for row in shares) / max(1.0, sum(row[1] for row in shares))
+        return overlap.compute() | {"kan_outside": share}
 
     @contextmanager
     def _selected_weights(self) -> Iterator[None]:

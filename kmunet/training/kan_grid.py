@@ -16,10 +16,15 @@ Hook = Callable[[KANLinear, Tensor], None]
 
 
 class OutsideShare:
-    """The share of numbers outside the grids, over the layers of a model."""
+    """How many of the numbers that go into KAN layers lie outside their grids.
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model, self._shares = model, list[float]()
+    `sums`, float64 (2,): the shares of the layers, each as often as it has seen an
+    image, and how often that is. The mean is their ratio, over ranks too.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self._model = model
+        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -27,13 +32,10 @@ class OutsideShare:
         with _before_each(self._model, self._add):
             yield
 
-    @property
-    def share(self) -> float:
-        """From 0 to 1; the mean over layers. 0 for a model without KAN."""
-        return sum(self._shares) / max(1, len(self._shares))
-
     def _add(self, layer: KANLinear, x: Tensor) -> None:
-        self._shares.append(layer.share_outside(x))
+        images = float(len(x))
+        counts = torch.tensor([layer.share_outside(x) * images, images])
+        self.sums += counts.to(self.sums)
 
 
 @torch.no_grad()

@@ -13,12 +13,13 @@ from kmunet.training.kan_grid import OutsideShare, fit_grids
 def test_the_share_is_that_of_numbers_beyond_the_grid():
     layer = KANLinear(2, 3)
     x = torch.tensor([[0.0, 0.5], [-0.9, 1.1], [2.0, -1.5], [0.99, -0.99]])
-    outside = OutsideShare(torch.nn.Sequential(layer))
+    outside = OutsideShare(torch.nn.Sequential(layer), torch.device("cpu"))
     with outside.watching():
         layer(x)
+        layer(x[:2])  # none in one row, one in the other
     layer(x * 100)  # not watched
-    assert outside.share == pytest.approx(3 / 8)
-    assert OutsideShare(torch.nn.Linear(2, 2)).share == 0.0
+    found, seen = outside.sums.tolist()
+    assert (found, seen) == pytest.approx((4 * 3 / 8 + 2 * 1 / 4, 6))
 
 
 def test_fitted_grids_hold_the_inputs_and_keep_the_function(model):
@@ -37,10 +38,11 @@ def test_fitted_grids_hold_the_inputs_and_keep_the_function(model):
 
 def _share(model, image):
     twin = copy.deepcopy(model).train()
-    outside = OutsideShare(twin)
+    outside = OutsideShare(twin, torch.device("cpu"))
     with outside.watching():
         twin(image)
-    return outside.share
+    found, seen = outside.sums.tolist()
+    return found / seen
 
 
 def test_it_is_recorded_fitted_on_request_and_resumed(model, data, params, tmp_path):
