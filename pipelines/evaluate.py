@@ -4,15 +4,14 @@ Writes metrics/<data set>.json and reports/<data set>/ (docs/metrics.md defines 
 numbers). Both appear only when all of it is done; a rerun gives the same bytes.
 """
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from kmunet.config import EvaluateParams, Params
 from kmunet.data.atomic import new_folder
+from kmunet.data.digest import sha256_of
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.device import choose_device
 from kmunet.errors import CheckpointError
@@ -74,7 +73,7 @@ def _report(
         "dataset": paths.dataset,
         "model": {"name": model, "parameters": predictor.parameters},
         "data_fingerprint": packed.fingerprint,
-        "checkpoint": _sha256(paths.model / "model.safetensors"),
+        "checkpoint": sha256_of(paths.model / "model.safetensors"),
     }
     sections = params.model_dump(mode="json", by_alias=True)
     return Report(
@@ -130,11 +129,6 @@ def _headline(paths: Paths, metrics: Mapping[str, Any]) -> str:
         f"{metrics['misses']} misses, {metrics['false_alarms']} false alarms; "
         f"report: {(paths.report / 'report.html').relative_to(paths.root)}"
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from kmunet.data.digest import sha256_of
 from pipelines.paths import Paths
 
 VERSION = 1
@@ -84,7 +85,7 @@ def _weights(paths: Paths) -> dict[str, Any]:
     card = _read(paths.model / "model.json")
     weights = paths.model / "model.safetensors"
     kept = _only(card, "scan_backend", "best")
-    return {"sha256": _sha256(weights), "bytes": weights.stat().st_size, **kept}
+    return {"sha256": sha256_of(weights), "bytes": weights.stat().st_size, **kept}
 
 
 def _prepared(paths: Paths) -> dict[str, Any]:
@@ -138,8 +139,3 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmunet.config import Params
+from kmunet.data.digest import sha256_of
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.errors import ServiceError
 from pipelines.evidence import lineage, tags
@@ -176,7 +177,7 @@ def _identity(params: Params, paths: Paths) -> str:
 
 def _sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256_of(path)
     except FileNotFoundError:
         raise ServiceError(
             f"{path}: no such file; run the stages before register first (dvc repro)"

@@ -23,7 +23,7 @@ from pipelines.content import receive, send
 from pipelines.paths import Paths, state_dir
 from pipelines.progress import TrainingProgress
 from pipelines.ray_backend import Cluster, run_on_ray, shutdown
-from pipelines.receipt import Receipt, make_receipt
+from pipelines.receipt import Receipt, code_digest, make_receipt
 from pipelines.stage import stage_main
 
 MUCH_OUTSIDE = 0.1  # of the numbers that go into KAN layers
@@ -153,9 +153,7 @@ def _run_name(params: Params, dataset: str, packed: PackedSet) -> str:
     digest = hashlib.sha256(packed.fingerprint.encode())
     for section in (transforms, sections["model"], sections["train"]):
         digest.update(json.dumps(section, sort_keys=True).encode())
-    library = Path(__file__).parents[1] / "kmunet"
-    for source in sorted(library.rglob("*.py")):
-        digest.update(source.read_bytes())
+    digest.update(code_digest().encode())
     return f"{dataset}-{digest.hexdigest()[:16]}"
 
 

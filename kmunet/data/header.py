@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kmunet.data.digest import sha256_of
 from kmunet.data.progress import parallel_map
 from kmunet.errors import DataError
 
@@ -20,7 +21,7 @@ REMEDY = "run the prepare stage again"
 def write_header(folder: Path, about: Mapping[str, Any], files: Iterable[str]) -> None:
     """Write index.json for the named files, which lie in `folder` by now."""
     names = sorted(files)
-    digests = parallel_map(lambda name: digest(folder / name), names, "checksums")
+    digests = parallel_map(lambda name: sha256_of(folder / name), names, "checksums")
     header: dict[str, Any] = {
         **about,
         "version": VERSION,
@@ -56,7 +57,7 @@ def verify_packed(folder: Path) -> None:
     header = read_header(folder)
     files = header["files"]
     names = sorted(files)
-    digests = parallel_map(lambda name: digest(folder / name), names, "verifying")
+    digests = parallel_map(lambda name: sha256_of(folder / name), names, "verifying")
     for name, found in zip(names, digests, strict=True):
         if found != files[name]["sha256"]:
             raise DataError(
@@ -70,12 +71,6 @@ def verify_packed(folder: Path) -> None:
 def fingerprint(header: Mapping[str, Any]) -> str:
     """sha256 of a header that has none yet."""
     return hashlib.sha256(as_json(header)).hexdigest()
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_json(value: Mapping[str, Any]) -> bytes:

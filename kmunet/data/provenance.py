@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kmunet.data.archive import FolderFiles
+from kmunet.data.digest import sha256_of
 from kmunet.data.progress import parallel_map
 from kmunet.errors import SourceError
 
@@ -95,8 +96,7 @@ def _recorded_as(name: str, known: Iterable[str], place: Path) -> str:
 def _describe(root: Path, name: str) -> RawFile:
     path = root / name
     try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            return {"path": name, "bytes": file.tell(), "sha256": sha256}
+        sha256 = sha256_of(path)
+        return {"path": name, "bytes": path.stat().st_size, "sha256": sha256}
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from None

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
+from kmunet.data.digest import sha256_of
 from kmunet.errors import CheckpointError
 from kmunet.training.averaging import WeightAverage
 from kmunet.training.precision import Precision
@@ -71,7 +72,7 @@ def save_checkpoint(
     digests = {}
     for name, content in sorted(tensors.items()):
         save_file(content, folder / f"{name}.safetensors")
-        digests[name] = _digest(folder / f"{name}.safetensors")
+        digests[name] = sha256_of(folder / f"{name}.safetensors")
     whole = asdict(state) | {"sha256": digests}
     text = json.dumps(whole, indent=1, sort_keys=True)
     (folder / "state.json").write_text(text, encoding="utf-8")
@@ -125,11 +126,6 @@ def _read(folder: Path) -> tuple[TrainingState, dict[str, dict[str, Tensor]]]:
             raise ValueError(f"{name}.safetensors is not what was written")
         tensors[name] = load(data)
     return TrainingState(**whole), tensors
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flatten(optimizer: optim.Optimizer) -> dict[str, Tensor]:
