@@ -115,6 +115,8 @@ class ModelParams(Section):
     kan: bool
     ss2d: bool
     attention: bool
+    drop_path: Fraction  # of the KAN blocks
+    deep_supervision: bool  # the loss at 1/2, 1/4, 1/8 of the resolution too
 
     @model_validator(mode="after")
     def _check_widths(self) -> "ModelParams":
@@ -124,6 +126,8 @@ class ModelParams(Section):
                 check_widths(self.widths)
             except ConfigError as error:
                 raise ValueError(str(error).removeprefix("model.")) from None
+        elif self.deep_supervision:
+            raise ValueError(f"deep_supervision: {self.name} has none; set it to false")
         return self
 
 

@@ -13,15 +13,18 @@ import numpy as np
 
 
 def main(uri: str, images: str, out: str) -> None:
-    """Write float32 probabilities (N, H, W) for uint8 images (N, H, W, 3)."""
+    """Write float32 probabilities (N, ...) for uint8 images (N, H, W, 3), N > 0."""
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     model = mlflow.pyfunc.load_model(uri)
     stack = np.load(images, mmap_mode="r", allow_pickle=False)
-    shape = {"descr": "<f4", "fortran_order": False, "shape": stack.shape[:3]}
     with Path(out).open("wb") as file:  # an image at a time: there may be many
-        np.lib.format.write_array_header_1_0(file, shape)
-        for image in stack:
-            file.write(np.asarray(model.predict(np.array(image)), "<f4").tobytes())
+        for number, image in enumerate(stack):
+            found = np.asarray(model.predict(np.array(image)), "<f4")
+            if number == 0:
+                shape = (len(stack), *found.shape)
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(found.tobytes())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from kmunet.data.digest import sha256_of
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.device import choose_device
 from kmunet.errors import CheckpointError
-from kmunet.evaluation import breakdown, pool, summarize
+from kmunet.evaluation import breakdown, pool, summarize, summarize_classes
 from kmunet.inference import Predictor, read_history
 from kmunet.report import (
     Example,
@@ -35,7 +35,7 @@ def run(params: Params, paths: Paths) -> None:
     packed = open_packed(paths.prepared, paths.splits, params.train.size)
     predictor = _load_predictor(params, paths, packed)
     history = read_history(paths.model / "history.csv")
-    with MaskFile(paths.root) as preds:
+    with MaskFile(paths.root, len(packed.classes)) as preds:
         scored = score(predictor, packed, params.evaluate, preds)
         report = _report(params, paths, packed, predictor, scored, history)
     _write(paths, report)
@@ -45,14 +45,15 @@ def run(params: Params, paths: Paths) -> None:
 def measure(scored: Scored, params: EvaluateParams) -> dict[str, Any]:
     """The numbers of metrics/<data set>.json that come from the masks alone."""
     iou, dice = pool(scored.shared)
-    summary = summarize(
-        scored.table,
-        samples=params.bootstrap,
-        confidence=params.confidence,
-        seed=params.seed,
-    )
+    drawn: dict[str, Any] = {
+        "samples": params.bootstrap,
+        "confidence": params.confidence,
+        "seed": params.seed,
+    }
+    classes = summarize_classes(scored.table, **drawn)
     return {
-        **summary,
+        **summarize(scored.table, **drawn),
+        **({"classes": classes} if classes else {}),
         "paper": {"pooled_iou": iou, "pooled_dice": dice},
         "resolution": params.resolution,
         "threshold": params.threshold,
@@ -84,6 +85,7 @@ def _report(
         run=run_facts(metrics, predictor.spec, sections, packed.manifest),
         confidence=params.evaluate.confidence,
         examples=_examples(packed, scored, params.evaluate),
+        classes=packed.classes,
     )
 
 

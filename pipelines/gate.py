@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmunet.config import EvaluateParams, GateParams
-from kmunet.evaluation import bootstrap_interval, score_image
+from kmunet.errors import ServiceError
+from kmunet.evaluation import bootstrap_interval, score_labels
+from kmunet.inference import labels
 
 FEWEST = 10  # test images that say anything
 
@@ -71,11 +73,20 @@ def unfair(learnt: int, images: int) -> Decision:
 def scores(
     probabilities: Iterable[NDArray[np.float32]],
     masks: Iterable[NDArray[np.uint8]],
+    classes: Sequence[str],
     metric: str,
     threshold: float,
 ) -> NDArray[np.float64]:
-    """Return the metric of each image (N,) from probabilities and masks (H, W)."""
-    pairs = zip(probabilities, masks, strict=True)
-    return np.array(
-        [score_image(p > threshold, m > 0)[metric] for p, m in pairs], dtype=np.float64
-    )
+    """Return the metric of each image (N,) from a Predictor's probabilities and masks.
+
+    Raises ServiceError where the probabilities are of other classes.
+    """
+    found = []
+    for own, mask in zip(probabilities, masks, strict=True):
+        if (1 if own.ndim == 2 else len(own) - 1) != len(classes):
+            raise ServiceError(
+                f"a registered version predicts other classes than {', '.join(classes)}"
+                ": move the alias 'champion' by hand, or use another register.prefix"
+            )
+        found.append(score_labels(labels(own, threshold), mask, classes)[metric])
+    return np.array(found, dtype=np.float64)

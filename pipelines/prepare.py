@@ -1,7 +1,6 @@
 """Stage `prepare`: read, check and pack one data set, whatever its split will be."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from kmunet.config import Params
@@ -9,7 +8,6 @@ from kmunet.data.pack import write_packed
 from kmunet.data.prepared import Prepared
 from kmunet.data.provenance import raw_record
 from kmunet.data.sources import open_source
-from kmunet.errors import ConfigError
 from pipelines.paths import Paths
 from pipelines.stage import short, stage_main
 
@@ -25,7 +23,6 @@ def run(params: Params, paths: Paths) -> None:
     with open_source(
         declared.kind, short(paths.raw), declared.classes, declared.values
     ) as source:
-        _require_one_class(paths.dataset, source.classes)
         packed = write_packed(
             short(paths.prepared),
             source,
@@ -45,14 +42,6 @@ def summary(packed: Prepared) -> str:
     own = " and at their own size" if packed.header["native"] else ""
     lines = [f"{len(packed)} images and masks at {sizes} pixels{own}"]
     return "\n".join([*lines, *(f"note: {text}" for text in packed.header["warnings"])])
-
-
-def _require_one_class(dataset: str, classes: Sequence[str]) -> None:
-    if len(classes) > 1:
-        raise ConfigError(
-            f"params.yaml: sources.{dataset}.classes: {', '.join(classes)}: training "
-            "takes one class so far; declare one (and its 'values' in the masks)"
-        )
 
 
 def _bytes_below(place: Path) -> int:

@@ -21,7 +21,8 @@ class SegmentationModel(PythonModel):  # type: ignore[misc]
 
     predict takes one image (H, W), (H, W, 3) or (H, W, 4), a batch (N, H, W, C), a
     list of images, or a table with a column "image" of PNG or JPEG bytes (base64 over
-    REST). It returns float32 probabilities (H, W), or a list or batch of these.
+    REST). It returns float32 probabilities (H, W), or a list or batch of these; for a
+    model of K > 1 classes (K + 1, H, W), the background first.
     """
 
     def load_context(self, context: Any) -> None:

@@ -83,7 +83,8 @@ def _compare(
     def apply(candidate: ModelVersion) -> NDArray[np.float64]:
         with registry.apply(candidate.version, packed.images, fair) as found:
             masks = (packed.masks[row] for row in fair)
-            return scores(found, masks, gate.metric, params.evaluate.threshold)
+            threshold = params.evaluate.threshold
+            return scores(found, masks, packed.classes, gate.metric, threshold)
 
     rival = apply(champion) if champion else None
     groups = [packed.records[row].group for row in fair]

@@ -15,34 +15,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmunet.config import EvaluateParams
-from kmunet.data.resize import resize_probabilities
+from kmunet.data.resize import resize_maps
 from kmunet.data.store import PackedSet
 from kmunet.errors import DataError
-from kmunet.evaluation import score_image, shared_pixels
-from kmunet.inference import Predictor
+from kmunet.evaluation import score_labels, shared_pixels
+from kmunet.inference import Predictor, labels
 
-Mask = NDArray[np.bool_]
+Labels = NDArray[np.uint8]
 _QUIET = 10.0  # seconds without a word
 
 
 class MaskFile:
-    """Masks of any sizes in a file without a name, eight pixels a byte."""
+    """Masks of any sizes in a file without a name, eight pixels a byte.
 
-    def __init__(self, folder: Path) -> None:
+    Or a pixel a byte, of several classes.
+    """
+
+    def __init__(self, folder: Path, classes: int = 1) -> None:
+        self._binary = classes == 1
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self._places: list[tuple[int, tuple[int, ...]]] = []
 
-    def append(self, mask: Mask) -> None:
-        """Keep a mask (H, W)."""
+    def append(self, mask: Labels) -> None:
+        """Keep a mask (H, W), 0 or the class."""
         self._places.append((self._file.seek(0, 2), mask.shape))
-        self._file.write(np.packbits(mask).tobytes())
+        packed = np.packbits(mask) if self._binary else np.ascontiguousarray(mask)
+        self._file.write(packed.tobytes())
 
-    def __getitem__(self, number: int) -> Mask:
+    def __getitem__(self, number: int) -> Labels:
         start, shape = self._places[number]
         pixels = int(np.prod(shape))
         self._file.seek(start)
-        data = np.frombuffer(self._file.read(-(-pixels // 8)), np.uint8)
-        return np.unpackbits(data, count=pixels).astype(bool).reshape(shape)
+        size = -(-pixels // 8) if self._binary else pixels
+        data = np.frombuffer(self._file.read(size), np.uint8)
+        if self._binary:
+            data = np.unpackbits(data, count=pixels)
+        return data.reshape(shape)
 
     def __enter__(self) -> "MaskFile":
         return self
@@ -77,33 +85,33 @@ def score(
             "or add images"
         )
     for row, probabilities in _predict(predictor, packed, scored.rows, params):
-        pred, truth = probabilities > params.threshold, packed.masks[row] > 0
-        scored.shared.append(shared_pixels(pred, truth))
+        pred, truth = labels(probabilities, params.threshold), packed.masks[row]
+        scored.shared.append(shared_pixels(pred > 0, truth > 0))
         if params.resolution == "native":
-            truth = packed.prepared.native_mask(row) > 0
-            own = resize_probabilities(probabilities, *truth.shape)
-            pred = own > params.threshold
+            truth = packed.prepared.native_mask(row)
+            own = resize_maps(probabilities, *truth.shape)
+            pred = labels(own, params.threshold)
         record = packed.records[row]
         known = {name: getattr(record, name) for name in ("id", "category", "group")}
-        scored.table.append({**known, **score_image(pred, truth)})
+        scores = score_labels(pred, truth, packed.classes)
+        scored.table.append({**known, **scores})
         scored.preds.append(pred)
     return scored
 
 
 def scored_pair(
     packed: PackedSet, row: int, params: EvaluateParams
-) -> tuple[NDArray[np.uint8], Mask]:
+) -> tuple[NDArray[np.uint8], Labels]:
     """Image and mask at the size at which they are scored."""
     if params.resolution == "native":
-        image, mask = packed.native(row)
-        return image, mask > 0
-    return packed.images[row], packed.masks[row] > 0
+        return packed.native(row)
+    return packed.images[row], packed.masks[row]
 
 
 def _predict(
     predictor: Predictor, packed: PackedSet, rows: list[int], params: EvaluateParams
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Each row with its probabilities (S, S)."""
+    """Each row with its probabilities."""
     spoken = time.monotonic()
     for start in range(0, len(rows), params.batch_size):
         batch = rows[start : start + params.batch_size]

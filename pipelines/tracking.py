@@ -126,7 +126,7 @@ class Registry:
     def apply(
         self, version: str, images: Shards, rows: Sequence[int]
     ) -> Iterator[NDArray[np.float32]]:
-        """Yield probabilities (N, H, W) of a version, run with its own code.
+        """Yield probabilities (N, ...) of a version, run with its own code.
 
         They are mapped from a file, which goes when the block ends.
         """

@@ -81,7 +81,7 @@ def train_worker(config: dict[str, Any], reporter: Reporter) -> None:
     places = receive(config["prepared"]), receive(config["splits"])
     packed = open_packed(*places, params.train.size)
     fit(
-        build_model(**model_arguments(params)),
+        build_model(**model_arguments(params, packed)),
         _data(params, packed),
         params.train,
         reporter,
@@ -94,7 +94,7 @@ def check_before_start(params: Params, packed: PackedSet) -> None:
     transform = _transform(params)
     if transform is not None:
         transform.check(packed.size)
-    build_model(**model_arguments(params))
+    build_model(**model_arguments(params, packed))
     images = len(packed.indices("train"))
     if images < params.train.batch_size:
         raise TrainingError(
@@ -103,9 +103,11 @@ def check_before_start(params: Params, packed: PackedSet) -> None:
         )
 
 
-def model_arguments(params: Params) -> dict[str, Any]:
-    """What `build_model` is called with: RGB in, one foreground class out."""
-    return {"in_channels": 3, "num_classes": 1, **params.model.model_dump(mode="json")}
+def model_arguments(params: Params, packed: PackedSet) -> dict[str, Any]:
+    """What `build_model` is called with: RGB in; one class out, or several and none."""
+    classes = len(packed.classes)
+    channels = {"in_channels": 3, "num_classes": 1 if classes == 1 else classes + 1}
+    return {**channels, **params.model.model_dump(mode="json")}
 
 
 def _transform(params: Params) -> Transform | None:
@@ -203,13 +205,13 @@ def _card(params: Params, packed: PackedSet, state: dict[str, Any]) -> dict[str,
     best = state["history"][state["best_epoch"] - 1]
     mean, std = _scaling(params, packed)
     return {
-        "model": model_arguments(params),
+        "model": model_arguments(params, packed),
         "input": {
             "size": packed.size,
             "mean": list(mean),
             "std": list(std),
         },
-        "classes": ["lesion"],
+        "classes": list(packed.classes),
         "threshold": params.train.threshold,
         "best": {"epoch": state["best_epoch"], "iou": best["val_iou"]},
         "data_fingerprint": packed.fingerprint,

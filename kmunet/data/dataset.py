@@ -15,8 +15,9 @@ from kmunet.data.transforms import Transform
 class SegmentationDataset(Dataset[dict[str, Any]]):
     """Items for `GlobalBatchSampler`: the key is (epoch, position in `indices`).
 
-    An item: "image" uint8 (3, S, S), "mask" uint8 (S, S) in {0, 1}, "index" the row in
-    `packed`. A plain int as key means epoch 0. Pickled without its pixels.
+    An item: "image" uint8 (3, S, S), "mask" uint8 (S, S), 0 or the class,
+    "index" the row in `packed`. A plain int as key means epoch 0. Pickled without
+    its pixels.
     """
 
     def __init__(

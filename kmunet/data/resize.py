@@ -38,6 +38,15 @@ def resize_probabilities(
     return _resize(values, height, width, cv2.INTER_LINEAR)
 
 
+def resize_maps(
+    values: NDArray[np.float32], height: int, width: int
+) -> NDArray[np.float32]:
+    """float32 (H, W) or (C, H, W) to (height, width), as `resize_probabilities`."""
+    if values.ndim == 2:
+        return resize_probabilities(values, height, width)
+    return np.stack([resize_probabilities(value, height, width) for value in values])
+
+
 def _resize(array: NDArray[Any], height: int, width: int, flag: int) -> NDArray[Any]:
     resized: NDArray[Any] = cv2.resize(array, (width, height), interpolation=flag)
     return resized

@@ -39,8 +39,13 @@ class PackedSet:
 
     @property
     def masks(self) -> Shards:
-        """(N, S, S) in {0, 1}."""
+        """(N, S, S), 0 or the class."""
         return self.prepared.masks[self.size]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes 1, 2, ... in the masks."""
+        return tuple(self.prepared.header["classes"])
 
     @property
     def ids(self) -> Names:

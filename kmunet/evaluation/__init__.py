@@ -1,6 +1,7 @@
 """Metrics: arrays in, numbers out. docs/metrics.md defines each."""
 
 from kmunet.evaluation.bootstrap import bootstrap_interval
+from kmunet.evaluation.classes import score_labels, summarize_classes
 from kmunet.evaluation.pooled import pool, pooled_iou, shared_pixels
 from kmunet.evaluation.summary import breakdown, score_image, summarize
 from kmunet.evaluation.surface import hd95
@@ -12,6 +13,8 @@ __all__ = [
     "pool",
     "pooled_iou",
     "score_image",
+    "score_labels",
     "shared_pixels",
     "summarize",
+    "summarize_classes",
 ]

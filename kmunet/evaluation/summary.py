@@ -67,10 +67,11 @@ def summarize(
 
 
 def breakdown(table: Sequence[Row]) -> list[dict[str, Any]]:
-    """Means and counts of all images, with a lesion, without one, and by category.
+    """Means and counts of all images, with a lesion, without, by category and class.
 
-    Two empty masks score 1, so a set with many images without a lesion looks better
-    than its lesions are segmented: the rows pull the two apart.
+    A class's row is over the images that hold it, in truth or prediction. Two empty
+    masks score 1, so a set with many images without a lesion looks better than its
+    lesions are segmented: the rows pull the two apart.
     """
     groups = {
         "all": list(table),
@@ -79,6 +80,9 @@ def breakdown(table: Sequence[Row]) -> list[dict[str, Any]]:
     }
     for name in sorted({row["category"] for row in table if row.get("category")}):
         groups[f"category {name}"] = [r for r in table if r.get("category") == name]
+    for name in table[0].get("classes", ()) if table else ():
+        own = [row["classes"][name] for row in table]
+        groups[f"class {name}"] = [row for row in own if row["outcome"] != "empty"]
     return [_group(name, rows) for name, rows in groups.items() if rows]
 
 

@@ -26,7 +26,7 @@ def read_spec(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{path}: not valid JSON ({error}); {_REMEDY}") from None
     try:
-        _check_model(spec["model"])
+        _check_model(spec["model"], len(spec.get("classes", ["lesion"])))
         _check_input(spec["input"])
     except KeyError as error:
         raise CheckpointError(f"{path}: key {error} is missing; {_REMEDY}") from None
@@ -86,12 +86,13 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _check_model(model: dict[str, Any]) -> None:
-    for key, default, needed in (("in_channels", 3, 3), ("num_classes", 1, 1)):
+def _check_model(model: dict[str, Any], classes: int) -> None:
+    maps = 1 if classes == 1 else classes + 1  # the background has one beside several
+    for key, default, needed in (("in_channels", 3, 3), ("num_classes", 1, maps)):
         if model.get(key, default) != needed:
             raise ValueError(
-                f"key 'model.{key}' is {model[key]}, but one probability map of an "
-                f"RGB image needs {needed}"
+                f"key 'model.{key}' is {model.get(key, default)}, but an RGB image "
+                f"and {classes} in 'classes' need {needed}"
             )
     if not isinstance(model["name"], str):
         raise TypeError("key 'model.name' must be a name that build_model knows")

@@ -13,16 +13,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kmunet.data.resize import resize_image, resize_probabilities
+from kmunet.data.resize import resize_image, resize_maps
 from kmunet.errors import DataError
 from kmunet.inference.folder import read_model, read_spec
 
 Image = NDArray[np.uint8]
+Labels = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
 
 
 class Predictor:
-    """Foreground probabilities of images from a model of 3 channels and 1 class."""
+    """Probabilities of images from a model of 3 channels.
+
+    With one class they are the foreground's, (H, W); with K classes (K + 1, H, W), the
+    background first. `classes` has the names.
+    """
 
     def __init__(
         self,
@@ -41,6 +46,7 @@ class Predictor:
         self.model = model.eval().to(self.device)
         self.size = size
         self.spec = spec or {}
+        self.classes: tuple[str, ...] = tuple(self.spec.get("classes", ["lesion"]))
         self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1)
 
@@ -59,7 +65,7 @@ class Predictor:
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def __call__(self, image: Image) -> Probabilities:
-        """Probabilities (H, W) of an image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+        """Probabilities of an image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
 
         Alpha is ignored, grey becomes RGB. DataError for another type or shape.
         """
@@ -67,7 +73,7 @@ class Predictor:
         return probabilities
 
     def batch(self, images: Image) -> Probabilities:
-        """Probabilities (N, H, W) of RGB images (N, H, W, 3) of one size."""
+        """Probabilities (N, ...) of RGB images (N, H, W, 3) of one size."""
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise DataError(
                 "batch expects uint8 (N, H, W, 3), got "
@@ -75,10 +81,11 @@ class Predictor:
             )
         height, width = images.shape[1:3]
         if not len(images):
-            return np.zeros((0, height, width), np.float32)
+            several = len(self.classes) > 1
+            maps = (len(self.classes) + 1,) if several else ()
+            return np.zeros((0, *maps, height, width), np.float32)
         squares = np.stack([self._square(image) for image in images])
-        maps = self._forward(squares)
-        return np.stack([resize_probabilities(m, height, width) for m in maps])
+        return np.stack([resize_maps(m, height, width) for m in self._forward(squares)])
 
     def _square(self, image: Image) -> Image:
         if image.shape[:2] == (self.size, self.size):
@@ -87,12 +94,26 @@ class Predictor:
 
     @torch.inference_mode()
     def _forward(self, squares: Image) -> Probabilities:
-        # (N, S, S, 3) -> (N, S, S)
+        # (N, S, S, 3) -> (N, S, S), or (N, K + 1, S, S)
         x = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2)
         x = (x.float() / 255.0 - self._mean) / self._std
-        logits: Tensor = self.model(x.contiguous())
-        maps: Probabilities = logits.float().sigmoid()[:, 0].cpu().numpy()
+        logits: Tensor = self.model(x.contiguous()).float()
+        one = logits.shape[1] == 1
+        maps: Probabilities = (
+            (logits.sigmoid()[:, 0] if one else logits.softmax(1)).cpu().numpy()
+        )
         return maps
+
+
+def labels(probabilities: Probabilities, threshold: float) -> Labels:
+    """What a `Predictor`'s probabilities of an image say: uint8 (H, W), 0 or the class.
+
+    (H, W): 1 above (not at) `threshold`. (K + 1, H, W): the most probable.
+    """
+    if probabilities.ndim == 2:
+        return (probabilities > threshold).astype(np.uint8)
+    classes: Labels = probabilities.argmax(0).astype(np.uint8)
+    return classes
 
 
 def as_rgb(image: Image) -> Image:

@@ -7,6 +7,7 @@ code builds and never uses (dblock*, dnorm*, cbam*) is left out.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kmunet.nn import (
@@ -27,7 +28,10 @@ class KMUNet(nn.Module):
     """(B, in_channels, H, W) -> logits (B, num_classes, H, W), for any H, W > 0.
 
     `kan`, `ss2d` and `attention` switch a part off: KANLinear becomes nn.Linear, the
-    other two become the identity. Raises ConfigError for widths that cannot be built.
+    other two become the identity. `drop_path` is that of the KAN blocks. With
+    `deep_supervision` training gets (logits, those of a half, a quarter and an eighth
+    of the resolution, brought up to (H, W)). Raises ConfigError for widths that cannot
+    be built.
     """
 
     def __init__(
@@ -38,6 +42,8 @@ class KMUNet(nn.Module):
         kan: bool = True,
         ss2d: bool = True,
         attention: bool = True,
+        drop_path: float = 0.0,
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         check_channels(in_channels, num_classes)
@@ -47,10 +53,10 @@ class KMUNet(nn.Module):
         self.encoder2 = EncoderStage(w1, w2)
         self.encoder3 = EncoderStage(w2, w3)
         self.patch_embed3 = PatchEmbed(w3, w4)
-        self.block1 = nn.ModuleList([KANBlock(w4, kan)])
+        self.block1 = nn.ModuleList([KANBlock(w4, kan, drop_path)])
         self.norm3 = nn.LayerNorm(w4)
         self.patch_embed4 = PatchEmbed(w4, w5)
-        self.block2 = nn.ModuleList([KANBlock(w5, kan)])
+        self.block2 = nn.ModuleList([KANBlock(w5, kan, drop_path)])
         self.norm4 = nn.LayerNorm(w5)
         self.decoder1 = DecoderStage(w5, w4)
         self.decoder2 = DecoderStage(w4, w3)
@@ -65,8 +71,9 @@ class KMUNet(nn.Module):
         self.ss2d_decoder2, self.ema_decoder2 = scan(w3, ss2d), attend(w3, attention)
         self.ss2d_decoder3, self.ema_decoder3 = scan(w2, ss2d), attend(w2, attention)
         self.ss2d_decoder4, self.ema_decoder4 = scan(w1, ss2d), attend(w1, attention)
+        self.heads = heads((w1, w2, w3), num_classes if deep_supervision else 0)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         height, width = x.shape[-2:]
         x = channels_last(pad_to_multiple(x, MULTIPLE))
         x1 = self.encoder1(x)
@@ -76,13 +83,32 @@ class KMUNet(nn.Module):
         x5 = tokens(x4, self.patch_embed4, self.block2, self.norm4)
         y = self.ema_decoder1(self.ss2d_decoder1(self.decoder1(x5) + x4))
         skip = self.ema3(self.ss2d_3(x3))
-        y = self.ema_decoder2(self.ss2d_decoder2(self.decoder2(y) + skip))
+        y = y8 = self.ema_decoder2(self.ss2d_decoder2(self.decoder2(y) + skip))
         skip = self.ema2(self.ss2d_2(x2))
-        y = self.ema_decoder3(self.ss2d_decoder3(self.decoder3(y) + skip))
+        y = y4 = self.ema_decoder3(self.ss2d_decoder3(self.decoder3(y) + skip))
         skip = self.ema1(self.ss2d_1(x1))
-        y = self.ema_decoder4(self.ss2d_decoder4(self.decoder4(y) + skip))
-        logits: Tensor = self.final(self.decoder5(y))
-        return logits[..., :height, :width]
+        y = y2 = self.ema_decoder4(self.ss2d_decoder4(self.decoder4(y) + skip))
+        logits: Tensor = self.final(self.decoder5(y))[..., :height, :width]
+        if not (self.training and self.heads):
+            return logits
+        return logits, *deeper(self.heads, (y2, y4, y8), (height, width))
+
+
+def heads(widths: Sequence[int], channels: int) -> nn.ModuleList:
+    """1x1 convolutions to logits, one a width; none for no channels."""
+    return nn.ModuleList(nn.Conv2d(w, channels, 1) for w in widths if channels)
+
+
+def deeper(
+    heads: nn.ModuleList, maps: Sequence[Tensor], size: tuple[int, int]
+) -> tuple[Tensor, ...]:
+    """Logits of maps at 1/2, 1/4, ... of the resolution, at full `size` (H, W)."""
+    return tuple(
+        F.interpolate(head(x), scale_factor=2.0**n, mode="bilinear")[
+            ..., : size[0], : size[1]
+        ]
+        for n, (head, x) in enumerate(zip(heads, maps, strict=True), 1)
+    )
 
 
 def channels_last(x: Tensor) -> Tensor:

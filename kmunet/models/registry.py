@@ -21,16 +21,22 @@ def build_model(
     kan: bool = True,
     ss2d: bool = True,
     attention: bool = True,
+    drop_path: float = 0.0,
+    deep_supervision: bool = False,
 ) -> nn.Module:
     """Build a network (B, in_channels, H, W) -> logits (B, num_classes, H, W).
 
-    `widths` and `kan` shape km_unet and u_kan, `ss2d` and `attention` km_unet alone;
-    the baselines have the widths usual in MONAI. Raises ConfigError naming the key.
+    `widths`, `kan`, `drop_path` and `deep_supervision` shape km_unet and u_kan, `ss2d`
+    and `attention` km_unet alone; the baselines have the widths usual in MONAI.
+    Raises ConfigError naming the key.
     """
+    more = (drop_path, deep_supervision)
     if name == "km_unet":
-        return KMUNet(in_channels, num_classes, widths, kan, ss2d, attention)
+        return KMUNet(in_channels, num_classes, widths, kan, ss2d, attention, *more)
     if name == "u_kan":
-        return UKAN(in_channels, num_classes, widths, kan)
+        return UKAN(in_channels, num_classes, widths, kan, *more)
+    if deep_supervision:
+        raise ConfigError(f"model.deep_supervision: {name} has none; set it to false")
     if name == "unet":
         return unet(in_channels, num_classes)
     if name == "attention_unet":

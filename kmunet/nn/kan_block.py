@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from kmunet.nn.kan import KANLinear
@@ -42,17 +43,26 @@ class KANLayer(nn.Module):
 
 
 class KANBlock(nn.Module):
-    """x + KANLayer(LayerNorm(x)) on a map (B, H, W, C)."""
+    """x + KANLayer(LayerNorm(x)) on a map (B, H, W, C).
 
-    def __init__(self, channels: int, kan: bool = True) -> None:
+    In training the layer is left out of an image with probability `drop_path`
+    (stochastic depth, arXiv 1603.09382), and weighs more where it is not.
+    """
+
+    def __init__(self, channels: int, kan: bool = True, drop_path: float = 0.0) -> None:
         super().__init__()
+        self.drop_path = drop_path
         self.norm2 = nn.LayerNorm(channels)
         self.layer = KANLayer(channels, kan)
         self.apply(init_token_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.layer(self.norm2(x))
-        return out
+        update: Tensor = self.layer(self.norm2(x))
+        if self.training and self.drop_path:
+            keep = 1.0 - self.drop_path
+            kept = torch.rand(len(x), 1, 1, 1, device=x.device) < keep
+            update = update * (kept / keep).to(update.dtype)
+        return x + update
 
 
 def init_token_weights(module: nn.Module) -> None:

@@ -1,4 +1,7 @@
-"""An image beside itself with outlines: truth green, prediction magenta, as a PNG."""
+"""An image beside itself with outlines: truth green, prediction magenta, as a PNG.
+
+Of several classes, truth and prediction apart, each class in a colour of its own.
+"""
 
 from collections.abc import Mapping
 from functools import cache
@@ -13,38 +16,73 @@ from PIL import Image, ImageDraw, ImageFont
 
 GREEN = (0, 200, 83)
 MAGENTA = (255, 0, 170)
+CLASSES = (  # Okabe & Ito: told apart by the colour-blind too
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178),
+    (213, 94, 0), (204, 121, 167),
+)  # fmt: skip
 PANEL = 384  # pixels, the longer side that a smaller image is brought to
 LARGEST = 1024  # pixels, the same for a larger image
 _STRIP = 28  # pixels, the line of text above the panels
 _GAP = 6
 
 Pixels = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 
-def overlay(image: Pixels, truth: Mask, pred: Mask) -> Pixels:
+def overlay(image: Pixels, truth: Pixels, pred: Pixels, classes: int = 1) -> Pixels:
     """Image | the same with outlines; uint8 RGB (H, 2 W + gap, 3), at a middle size.
 
-    image: uint8 (H, W, 3); truth, pred: bool (H, W). Truth is drawn wide and the
-    prediction narrow above it, so that both are seen where they agree.
+    image: uint8 (H, W, 3); truth, pred: uint8 (H, W), 0 or the class. Truth is drawn
+    wide and the prediction narrow above it, so that both are seen where they agree. Of
+    several classes: image | truth | prediction, (H, 3 W + 2 gaps, 3).
     """
     longer = max(image.shape[:2])
     scale = min(max(1.0, PANEL / longer), LARGEST / longer)
     plain = _scale(image, scale, cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
-    drawn = plain.copy()
-    for mask, colour, width in ((truth, GREEN, 6), (pred, MAGENTA, 2)):
-        big = _scale(mask.astype(np.uint8), scale, cv2.INTER_NEAREST)
-        lines, _ = cv2.findContours(big, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(drawn, lines, -1, colour, width)
     gap = np.full((plain.shape[0], _GAP, 3), 255, np.uint8)
+    if classes > 1:
+        both = (
+            _outlined(plain.copy(), labels, classes, scale) for labels in (truth, pred)
+        )
+        return np.hstack([plain, *(part for drawn in both for part in (gap, drawn))])
+    drawn = plain.copy()
+    _outline(drawn, truth > 0, scale, GREEN, 6)
+    _outline(drawn, pred > 0, scale, MAGENTA, 2)
     return np.hstack([plain, gap, drawn])
 
 
+def class_colour(value: int) -> tuple[int, int, int]:
+    """RGB of class 1, 2, ...; from the eighth on they come again."""
+    return CLASSES[(value - 1) % len(CLASSES)]
+
+
+def _outlined(drawn: Pixels, labels: Pixels, classes: int, scale: float) -> Pixels:
+    for value in range(1, classes + 1):
+        _outline(drawn, labels == value, scale, class_colour(value), 3)
+    return drawn
+
+
+def _outline(
+    drawn: Pixels,
+    mask: NDArray[np.bool_],
+    scale: float,
+    colour: tuple[int, int, int],
+    width: int,
+) -> None:
+    big = _scale(mask.astype(np.uint8), scale, cv2.INTER_NEAREST)
+    lines, _ = cv2.findContours(big, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(drawn, lines, -1, colour, width)
+
+
 def write_overlay(
-    path: Path, image: Pixels, truth: Mask, pred: Mask, row: Mapping[str, Any]
+    path: Path,
+    image: Pixels,
+    truth: Pixels,
+    pred: Pixels,
+    row: Mapping[str, Any],
+    classes: int = 1,
 ) -> None:
     """Save an overlay with the id and IoU of `row` above it. Same input, same bytes."""
-    panels = overlay(image, truth, pred)
+    panels = overlay(image, truth, pred, classes)
     canvas = Image.new("RGB", (panels.shape[1], panels.shape[0] + _STRIP), "white")
     canvas.paste(Image.fromarray(panels), (0, _STRIP))
     draw = ImageDraw.Draw(canvas)

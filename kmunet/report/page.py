@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from kmunet.report.contours import write_overlay
+from kmunet.report.contours import class_colour, write_overlay
 from kmunet.report.examples import SECTIONS, file_name
 from kmunet.report.figures import write_figures
 from kmunet.report.tables import write_tables
@@ -25,8 +25,8 @@ class Example:
     section: str  # a key of examples.SECTIONS
     row: Row  # of the table, with its id
     image: NDArray[np.uint8]  # (H, W, 3)
-    truth: NDArray[np.bool_]  # (H, W)
-    pred: NDArray[np.bool_]  # (H, W)
+    truth: NDArray[np.uint8]  # (H, W), 0 or the class
+    pred: NDArray[np.uint8]  # (H, W)
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,24 @@ class Report:
     run: Mapping[str, Mapping[str, Any]]  # heading -> name -> value
     confidence: float  # of the intervals in metrics
     examples: Sequence[Example]
+    classes: Sequence[str] = ("lesion",)
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """Class -> its colour in the overlays, for CSS; none for a single class."""
+        if len(self.classes) == 1:
+            return {}
+        named = enumerate(self.classes, 1)
+        return {name: f"rgb{class_colour(value)}" for value, name in named}
 
 
 def write_report(folder: Path, report: Report) -> Path:
     """Write report.html and what it links to into `folder`; return its path."""
     for name in ("overlays", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    write_tables(folder, report.table, report.history)
+    write_tables(folder, report.table, report.history, report.colours)
     write_figures(folder / "figures", report.table, report.history)
-    gallery = _write_gallery(folder, report.examples)
+    gallery = _write_gallery(folder, report.examples, len(report.classes))
     page = folder / "report.html"
     text = (
         environment()
@@ -59,14 +68,16 @@ def write_report(folder: Path, report: Report) -> Path:
     return page
 
 
-def _write_gallery(folder: Path, examples: Sequence[Example]) -> list[dict[str, Any]]:
+def _write_gallery(
+    folder: Path, examples: Sequence[Example], classes: int
+) -> list[dict[str, Any]]:
     gallery = []
     for name, title in SECTIONS.items():
         cards = []
         for rank, shown in enumerate(e for e in examples if e.section == name):
             file = f"overlays/{file_name(name, rank + 1, str(shown.row['id']))}"
             write_overlay(
-                folder / file, shown.image, shown.truth, shown.pred, shown.row
+                folder / file, shown.image, shown.truth, shown.pred, shown.row, classes
             )
             cards.append({"link": quote(file), "row": shown.row})
         if cards:

@@ -21,11 +21,26 @@ HISTOGRAM = ("iou", "images")
 BINS = 10
 
 
-def write_tables(folder: Path, table: Sequence[Row], history: Sequence[Row]) -> None:
-    """Write per_image.csv, curves.csv and iou_histogram.csv into `folder`."""
-    write_csv(folder / "per_image.csv", PER_IMAGE, table)
+def write_tables(
+    folder: Path,
+    table: Sequence[Row],
+    history: Sequence[Row],
+    classes: Iterable[str] = (),
+) -> None:
+    """Write per_image.csv, curves.csv and iou_histogram.csv into `folder`.
+
+    `classes`: of rows with scores by class; their IoU, where they are, in columns more.
+    """
+    own = {f"iou {name}": name for name in classes}
+    rows = [{**row, **{c: _own_iou(row, n) for c, n in own.items()}} for row in table]
+    write_csv(folder / "per_image.csv", (*PER_IMAGE, *own), rows)
     write_csv(folder / "curves.csv", CURVES, history)
     write_csv(folder / "iou_histogram.csv", HISTOGRAM, histogram(table))
+
+
+def _own_iou(row: Row, name: str) -> float | None:
+    scores = row["classes"][name]
+    return None if scores["outcome"] == "empty" else scores["iou"]
 
 
 def histogram(table: Sequence[Row]) -> list[dict[str, Any]]:

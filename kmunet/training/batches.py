@@ -34,7 +34,10 @@ class TrainingData:
 
 
 class Batches:
-    """(image, mask) float32 (B, 3, S, S) and (B, 1, S, S), the same for any world."""
+    """(image, mask) float32 (B, 3, S, S) and (B, 1, S, S), the same for any world.
+
+    A mask has 0 or the class.
+    """
 
     def __init__(
         self,

@@ -42,6 +42,7 @@ from kmunet.training.ranks import (
 )
 from kmunet.training.reporter import Reporter
 from kmunet.training.stopping import Stopping
+from kmunet.training.supervision import supervise
 from kmunet.training.sync_batch_norm import synchronise_batch_norm
 
 if TYPE_CHECKING:
@@ -186,9 +187,8 @@ class _Run:
             last = place == len(pieces)
             with nullcontext() if last else without_sharing(self.shared):
                 with self.parts.precision.autocast():
-                    logits = self.forward(part)
-                logits = logits.float()
-                loss = self.loss(logits, truth)
+                    outputs = self.forward(part)
+                logits, loss = supervise(self.loss, outputs, truth)
                 share = len(part) / len(image)
                 self.parts.precision.backward(loss * share)
             total += loss.detach() * share

@@ -1,79 +1,27 @@
-"""Losses by name. Logits (B, 1, H, W), target (B, 1, H, W) in {0, 1}, both float.
+"""Losses by name: logits (B, C, H, W), target (B, 1, H, W), float, 0 or the class.
 
-Each is a mean over images of an image's own loss, so that the mean over the workers'
-equal shares of a batch is the loss of the batch.
+One channel is one class, by sigmoid; K + 1 channels are K classes and the background,
+by softmax. Each loss is a mean over images of an image's own loss, so that the mean
+over the workers' equal shares of a batch is the loss of the batch.
 """
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any
-
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-_BOUNDARY_WEIGHT = 0.01  # Kervadec et al. start there and rebalance
-
-
-def soft_dice(logits: Tensor, target: Tensor, smooth: float = 1e-5) -> Tensor:
-    """Return 1 - soft Dice, an image at a time, then the mean (V-Net, eq. 3)."""
-    probabilities = torch.sigmoid(logits).flatten(1)
-    truth = target.flatten(1)
-    overlap = (probabilities * truth).sum(1)
-    total = probabilities.sum(1) + truth.sum(1)
-    return 1 - ((2 * overlap + smooth) / (total + smooth)).mean()
+from kmunet.training import binary_losses, class_losses
+from kmunet.training.monai_loss import Loss
 
 
-def bce_dice(logits: Tensor, target: Tensor) -> Tensor:
-    """Return 0.5 binary cross-entropy + soft Dice, the published KM-UNet's loss."""
-    return 0.5 * F.binary_cross_entropy_with_logits(logits, target) + soft_dice(
-        logits, target
-    )
+def _by_channels(binary: Loss, classes: Loss) -> Loss:
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        return (binary if logits.shape[1] == 1 else classes)(logits, target)
 
-
-def lovasz_hinge(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the Lovász hinge, a convex bound of 1 - IoU (arXiv 1705.08790, eq. 12)."""
-    truth = target.flatten(1)
-    errors = 1 - logits.flatten(1) * (2 * truth - 1)
-    errors, order = torch.sort(errors, dim=1, descending=True, stable=True)
-    truth = truth.gather(1, order)
-    missed = truth.sum(1, keepdim=True) - truth.cumsum(1)
-    union = truth.sum(1, keepdim=True) + (1 - truth).cumsum(1)
-    loss = 1 - missed / union  # 1 - IoU if the first k pixels are wrong
-    weights = torch.diff(loss, dim=1, prepend=torch.zeros_like(loss[:, :1]))
-    return (F.relu(errors) * weights).sum(1).mean()
-
-
-def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
-    """Return Dice + cross-entropy as nnU-Net has it, by MONAI."""
-    return _monai("DiceCELoss", sigmoid=True)(logits, target)
-
-
-def tversky(logits: Tensor, target: Tensor) -> Tensor:
-    """Return Tversky with misses dearer than false alarms (arXiv 1706.05721), MONAI."""
-    return _monai("TverskyLoss", sigmoid=True, alpha=0.3, beta=0.7)(logits, target)
-
-
-def boundary(logits: Tensor, target: Tensor) -> Tensor:
-    """Return soft Dice + 0.01 boundary loss (arXiv 1812.07032, eq. 5), by MONAI."""
-    edge = _monai("BoundaryLoss", sigmoid=True)(logits, target)
-    return soft_dice(logits, target) + _BOUNDARY_WEIGHT * edge
-
-
-@cache
-def _monai(name: str, **options: Any) -> Loss:
-    import monai.losses  # not on every machine that trains
-
-    loss: Loss = getattr(monai.losses, name)(**options)
     return loss
 
 
 LOSSES: dict[str, Loss] = {
-    "bce_dice": bce_dice,
-    "dice_ce": dice_ce,
-    "tversky": tversky,
-    "lovasz": lovasz_hinge,
-    "boundary": boundary,
+    "bce_dice": _by_channels(binary_losses.bce_dice, class_losses.bce_dice),
+    "dice_ce": _by_channels(binary_losses.dice_ce, class_losses.dice_ce),
+    "tversky": _by_channels(binary_losses.tversky, class_losses.tversky),
+    "lovasz": _by_channels(binary_losses.lovasz_hinge, class_losses.lovasz_softmax),
+    "boundary": _by_channels(binary_losses.boundary, class_losses.boundary),
 }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kmunet.config import GateParams, load_params
+from kmunet.errors import ServiceError
 from pipelines.gate import decide, scores
 
 EVALUATE = load_params(Path(__file__).parents[2] / "params.yaml").evaluate
@@ -46,4 +47,15 @@ def test_scores_are_per_image_iou():
     found = np.zeros((2, 4, 4), np.float32)
     found[0, :2] = 0.9
     found[1, 1:3] = 0.9
-    assert scores(found, masks, "iou", 0.5) == pytest.approx([1.0, 1 / 3])
+    one = ("lesion",)
+    assert scores(found, masks, one, "iou", 0.5) == pytest.approx([1.0, 1 / 3])
+
+
+def test_scores_of_classes_take_the_most_probable_one():
+    masks = np.array([[[0, 1], [2, 2]]], np.uint8)
+    found = np.zeros((1, 3, 2, 2), np.float32)
+    found[0, 0, 0, 0] = found[0, 1, 0, 1] = found[0, 2, 1, 0] = found[0, 1, 1, 1] = 0.4
+    both = ("gland", "tumour")
+    assert scores(found, masks, both, "iou", 0.5) == pytest.approx([0.5])
+    with pytest.raises(ServiceError, match="other classes than lesion"):
+        scores(found, masks, ("lesion",), "iou", 0.5)

@@ -78,15 +78,6 @@ def test_a_rerun_gives_the_same_bytes(workspace):
     ]  # fmt: skip
 
 
-def test_more_than_one_class_is_refused_so_far(workspace, capsys):
-    path = workspace / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    params["sources"]["synthetic"].update(classes=["a", "b"])
-    path.write_text(yaml.safe_dump(params))
-    assert prepare() == 2
-    assert "training takes one class so far" in capsys.readouterr().err
-
-
 def test_a_size_to_train_at_that_is_not_prepared_is_refused_first(workspace, capsys):
     _set(workspace, "train", size=64)
     assert prepare() == 2

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from monai.losses import DiceLoss
 
-from kmunet.training.losses import LOSSES, bce_dice, soft_dice
+from kmunet.training.binary_losses import bce_dice, soft_dice
+from kmunet.training.losses import LOSSES
 
 
 def _batch(seed=0, shape=(3, 1, 17, 23)):
