@@ -8,6 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kmunet.ops.attention import Weights, attend
+from kmunet.ops.cpu import kernel
+from kmunet.ops.cpu.native import Kernel
+
 
 def largest_divisor(channels: int, at_most: int) -> int:
     """The largest divisor of `channels` that is not above `at_most`."""
@@ -29,6 +33,22 @@ class EfficientMultiScaleAttention(nn.Module):
         self.conv3x3 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        of = self._kernel(x)
+        if of is None:
+            return self._plain(x)
+        of_groups = (self.conv1x1, self.conv3x3, self.gn)
+        weights = Weights(*(p for layer in of_groups for p in layer.parameters()))
+        return attend(of, x, weights, self.gn.eps)
+
+    def _kernel(self, x: Tensor) -> Kernel | None:
+        """Where all is float32, or x is bfloat16 by autocast, on a CPU."""
+        if x.device.type != "cpu" or not x.numel() or torch.compiler.is_compiling():
+            return None
+        half = x.dtype == torch.bfloat16 and torch.is_autocast_enabled("cpu")
+        single = self.gn.weight.dtype == torch.float32
+        return kernel() if single and (half or x.dtype == torch.float32) else None
+
+    def _plain(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
         local = self._split(self._convolve(x))
         x = self._split(x)  # (B g, C/g, H, W)

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import torch
 
-PARTS = ("gate", "kan", "norm", "segment", "threads", "vector")
+UNITS = ("attention.cpp", "scan.cpp")
+PARTS = (
+    *("attention", "attention_backward", "attention_forward", "gate", "kan", "norm"),
+    *("segment", "some", "threads", "vector"),
+)
 # What is compiled, and what it includes.
 SOURCES = tuple(
     Path(__file__).with_name(name)
-    for name in ("scan.cpp", *(f"{part}.h" for part in PARTS))
+    for name in (*UNITS, *(f"{part}.h" for part in PARTS))
 )
 COMPILERS = ("c++", "g++", "clang++")
 # Without contraction and unsafe math a build gives the same bits with any compiler.
@@ -67,7 +71,8 @@ def build(variant: Variant) -> Path:
     several processes may build at once. Raises BuildError.
     """
     compiler = _compiler()
-    command = [compiler, *FLAGS, *variant.flags, str(SOURCES[0])]
+    units = map(str, SOURCES[: len(UNITS)])
+    command = [compiler, *FLAGS, *variant.flags, *units]
     try:
         folder = cache_folder()
         target = folder / f"scan-{variant.name}-{_digest(command)}.so"
@@ -89,7 +94,11 @@ def _compiler() -> str:
 
 def _digest(command: list[str]) -> str:
     version = _version(command[0])
-    parts = [version, *command[1:-1], *(path.read_text() for path in SOURCES)]
+    parts = [
+        version,
+        *command[1 : -len(UNITS)],
+        *(path.read_text() for path in SOURCES),
+    ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

@@ -2,6 +2,7 @@
 // uniform grid, N(w) = (2 - w)_+^3 / 6 - 2/3 (1 - w)_+^3 with w = |(x - t_0) / h - 2 - i|.
 #pragma once
 #include <cstring>
+#include "some.h"
 #include "threads.h"
 
 namespace {
@@ -14,27 +15,6 @@ struct Kan {  // as in kan.py; x (rows, inputs), y (rows, last - first, inputs)
   const float *dy;
   float *dx;
 };
-
-inline V positive(V x) { return x < 0.0f ? V{} : x; }
-
-// Vectors of the last inputs of a row, short of LANES, go through a buffer.
-inline V load_some(const float *from, int64_t count) {
-  if (count >= LANES) return load_vector(from);
-  float lanes[LANES] = {};
-  std::copy(from, from + count, lanes);
-  return load_vector(lanes);
-}
-inline void store_some(float *to, V v, int64_t count) {
-  if (count >= LANES) return store_vector(to, v);
-  float lanes[LANES];
-  store_vector(lanes, v);
-  std::copy(lanes, lanes + count, to);
-}
-
-inline V sigmoid(V x) {
-  const V one = broadcast(1.0f), z = exp_negative(-magnitude(x));
-  return (x < 0.0f ? z : one) / (one + z);
-}
 
 // (x - t_0) / h - 2 less the number of the spline that is `i` in the list.
 inline V offset(const Kan &p, V x, int64_t i, int64_t j, int64_t left) {

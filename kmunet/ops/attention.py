@@ -1,0 +1,151 @@
+"""Efficient multi-scale attention in few passes over the pixels, on the CPU kernel.
+
+A group's score is sum_c a_c local_c + b_c pooled_c with a and b the softmax of the
+channel means of pooled and local. Those of pooled, a norm's output, are the norm's
+bias: a is constant, and sum_c a_c local_c one 3x3 convolution to one channel. Those of
+local follow from sums of x. So the kernel goes over the pixels, and what lies between
+its passes is small: torch does it, and differentiates it.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kmunet.ops.cpu.attention import Mixed, Passes, Slope
+from kmunet.ops.cpu.native import Kernel
+
+
+class Weights(NamedTuple):
+    """Of a module whose groups have w channels. All float32."""
+
+    mix: Tensor  # (w, w, 1, 1), the 1x1 convolution
+    mix_bias: Tensor  # (w)
+    window: Tensor  # (w, w, 3, 3), the 3x3 convolution
+    window_bias: Tensor  # (w)
+    norm: Tensor  # (w)
+    norm_bias: Tensor  # (w)
+
+
+def attend(of: Kernel, x: Tensor, weights: Weights, epsilon: float) -> Tensor:
+    """x (B, G w, H, W) -> the same shape and dtype, channels last.
+
+    float32 or bfloat16 on the CPU. Keeps x and a number for each pixel and group.
+    First derivatives only.
+    """
+    y: Tensor = _Attend.apply(of, epsilon, x.permute(0, 2, 3, 1), *weights)  # type: ignore[no-untyped-call]
+    return y.permute(0, 3, 1, 2)
+
+
+class _Small(NamedTuple):
+    """All that the results between the passes depend on."""
+
+    means: Tensor  # (B, H + W, C)
+    corners: Tensor  # (B, 2, 2, C)
+    mean: Tensor  # (B, C)
+    variance: Tensor  # (B, C)
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, of: Kernel, epsilon: float, x: Tensor, *given: Tensor
+    ) -> Tensor:
+        weights, passes = Weights(*given), _passes(of, x.contiguous(), given)
+        with torch.autocast("cpu", enabled=False):
+            means = passes.means()
+            gates = _gates(means, weights)
+            small = _Small(means, _corners(x), *passes.moments(gates))
+            mixed = _mix(small, weights, epsilon, x.shape[1])
+            out, shares = passes.weigh(gates, mixed)
+        ctx.save_for_backward(*given, *small, passes.x, shares)
+        ctx.kernel, ctx.epsilon = of, epsilon
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        *kept, x, shares = ctx.saved_tensors
+        leaves = [tensor.detach().requires_grad_() for tensor in kept]
+        weights, small = Weights(*leaves[:6]), _Small(*leaves[6:])
+        passes, dout = _passes(ctx.kernel, x, weights), dout.contiguous()
+        with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+            gates = _gates(small.means, weights)
+            mixed = _mix(small, weights, ctx.epsilon, x.shape[1])
+        # Leaves gather what comes back to them.
+        dscore, dmixed = passes.score_gradient(gates, shares, dout)
+        torch.autograd.backward(mixed, dmixed)
+        du = _of_moments(small, x.shape[1] * x.shape[2])
+        dgates = passes.gate_gradient(gates, mixed, dscore, du)
+        torch.autograd.backward(gates, dgates)
+        lines = {"dmeans": _gradient(small.means), "weights": shares}
+        dx = passes.pixel_gradient(gates, mixed, du, dscore=dscore, dout=dout, **lines)
+        _add_to_corners(dx, _gradient(small.corners))
+        return None, None, dx, *(leaf.grad for leaf in weights)
+
+
+def _passes(of: Kernel, x: Tensor, weights: tuple[Tensor, ...]) -> Passes:
+    return Passes(of, x, x.shape[-1] // len(weights[1]))
+
+
+def _gates(means: Tensor, weights: Weights) -> Tensor:
+    """sigmoid(conv1x1) of the means of rows and columns."""
+    groups = means.unflatten(-1, (-1, len(weights.mix_bias)))
+    mixed = F.linear(groups, weights.mix.flatten(1), weights.mix_bias)
+    return mixed.sigmoid().flatten(-2)
+
+
+def _mix(small: _Small, weights: Weights, epsilon: float, height: int) -> Mixed:
+    width = len(weights.norm)
+    mean, variance = (t.unflatten(-1, (-1, width)) for t in small[2:])  # (B, G, w)
+    window = weights.window.flatten(1)  # (w, 9 w)
+    a = weights.norm_bias.softmax(0)
+    means = _windows(small.means, small.corners, height).unflatten(-1, (-1, width))
+    means = means.permute(0, 2, 3, 1).flatten(2)  # (B, G, 9 w)
+    b = F.linear(means, window, weights.window_bias).softmax(-1)
+    scale = b * weights.norm * (variance + epsilon).rsqrt()
+    shift = b * weights.norm_bias - scale * mean + a * weights.window_bias
+    kernel = (a @ window).unflatten(0, (width, 9)).t()
+    return Mixed(kernel.repeat(1, mean.shape[1]), scale.flatten(1), shift.flatten(1))
+
+
+def _windows(means: Tensor, corners: Tensor, height: int) -> Tensor:
+    """(B, 9, C): means of x, moved by one to each side and filled up with zeros.
+
+    Each is the mean of x less the row and the column that left the image.
+    """
+    width = means.shape[1] - height
+    rows, columns = means[:, :height] / height, means[:, height:] / width
+    mean = rows.sum(1)
+    none = torch.zeros_like(mean)
+    row = torch.stack([rows[:, -1], none, rows[:, 0]], 1)
+    column = torch.stack([columns[:, -1], none, columns[:, 0]], 1)
+    both = torch.zeros_like(row)[:, :, None].repeat(1, 1, 3, 1)
+    both[:, ::2, ::2] = corners / (height * width)
+    return (mean[:, None, None] - row[:, :, None] - column[:, None] + both).flatten(
+        1, 2
+    )
+
+
+def _corners(x: Tensor) -> Tensor:
+    """The last and first pixels of the last and first rows, (B, 2, 2, C), float32."""
+    pixels = [x[:, i, j] for i in (-1, 0) for j in (-1, 0)]
+    return torch.stack(pixels, 1).float().unflatten(1, (2, 2))
+
+
+def _add_to_corners(dx: Tensor, corners: Tensor) -> None:
+    for i in (-1, 0):
+        for j in (-1, 0):
+            dx[:, i, j] += corners[:, i + 1, j + 1]
+
+
+def _of_moments(small: _Small, pixels: int) -> Slope:
+    """What comes back to u from its mean and variance."""
+    slope = 2 / pixels * _gradient(small.variance)
+    return Slope(slope, _gradient(small.mean) / pixels - slope * small.mean.detach())
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    assert leaf.grad is not None
+    return leaf.grad
