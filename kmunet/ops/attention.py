@@ -91,22 +91,24 @@ def _passes(of: Kernel, x: Tensor, weights: tuple[Tensor, ...]) -> Passes:
 
 def _gates(means: Tensor, weights: Weights) -> Tensor:
     """sigmoid(conv1x1) of the means of rows and columns."""
-    groups = means.unflatten(-1, (-1, len(weights.mix_bias)))
+    groups = torch.unflatten(means, -1, (-1, len(weights.mix_bias)))
     mixed = F.linear(groups, weights.mix.flatten(1), weights.mix_bias)
     return mixed.sigmoid().flatten(-2)
 
 
 def _mix(small: _Small, weights: Weights, epsilon: float, height: int) -> Mixed:
     width = len(weights.norm)
-    mean, variance = (t.unflatten(-1, (-1, width)) for t in small[2:])  # (B, G, w)
+    mean, variance = (
+        torch.unflatten(t, -1, (-1, width)) for t in small[2:]
+    )  # (B, G, w)
     window = weights.window.flatten(1)  # (w, 9 w)
     a = weights.norm_bias.softmax(0)
-    means = _windows(small.means, small.corners, height).unflatten(-1, (-1, width))
-    means = means.permute(0, 2, 3, 1).flatten(2)  # (B, G, 9 w)
+    means = _windows(small.means, small.corners, height)
+    means = torch.unflatten(means, -1, (-1, width)).permute(0, 2, 3, 1).flatten(2)
     b = F.linear(means, window, weights.window_bias).softmax(-1)
     scale = b * weights.norm * (variance + epsilon).rsqrt()
     shift = b * weights.norm_bias - scale * mean + a * weights.window_bias
-    kernel = (a @ window).unflatten(0, (width, 9)).t()
+    kernel = (a @ window).view(width, 9).t()
     return Mixed(kernel.repeat(1, mean.shape[1]), scale.flatten(1), shift.flatten(1))
 
 
@@ -131,7 +133,7 @@ def _windows(means: Tensor, corners: Tensor, height: int) -> Tensor:
 def _corners(x: Tensor) -> Tensor:
     """The last and first pixels of the last and first rows, (B, 2, 2, C), float32."""
     pixels = [x[:, i, j] for i in (-1, 0) for j in (-1, 0)]
-    return torch.stack(pixels, 1).float().unflatten(1, (2, 2))
+    return torch.stack(pixels, 1).float().view(len(x), 2, 2, -1)
 
 
 def _add_to_corners(dx: Tensor, corners: Tensor) -> None:

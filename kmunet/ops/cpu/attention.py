@@ -1,4 +1,4 @@
-"""The passes over pixels of efficient multi-scale attention on the kernel: attention.cpp.
+"""Efficient multi-scale attention's passes over pixels on the kernel: attention.cpp.
 
 Images are (B, H, W, C), dense, in float32 or bfloat16; all else is float32. Numbers of
 rows and columns share a tensor (B, H + W, C).
@@ -33,7 +33,7 @@ class _Attention(ctypes.Structure):
 
 
 class Mixed(NamedTuple):
-    """score = sum over a group of kernel * x + scale u + shift, u = x times its gates."""
+    """score = sum over a group of kernel * x + scale u + shift, u = x times gates."""
 
     kernel: Tensor  # (9, C)
     scale: Tensor  # (B, C)
