@@ -35,20 +35,24 @@ class EfficientMultiScaleAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         of = self._kernel(x)
         if of is None:
-            return self._plain(x)
-        of_groups = (self.conv1x1, self.conv3x3, self.gn)
-        weights = Weights(*(p for layer in of_groups for p in layer.parameters()))
-        return attend(of, x, weights, self.gn.eps)
+            return self.plain(x)
+        return attend(of, x, self.weights(), self.gn.eps)
+
+    def weights(self) -> Weights:
+        """For the kernel, in its order."""
+        layers = (self.conv1x1, self.conv3x3, self.gn)
+        return Weights(*(p for layer in layers for p in layer.parameters()))
 
     def _kernel(self, x: Tensor) -> Kernel | None:
-        """Where all is float32, or x is bfloat16 by autocast, on a CPU."""
+        """On a CPU, where all is float32, or x is bfloat16 by autocast."""
         if x.device.type != "cpu" or not x.numel() or torch.compiler.is_compiling():
             return None
         half = x.dtype == torch.bfloat16 and torch.is_autocast_enabled("cpu")
         single = self.gn.weight.dtype == torch.float32
         return kernel() if single and (half or x.dtype == torch.float32) else None
 
-    def _plain(self, x: Tensor) -> Tensor:
+    def plain(self, x: Tensor) -> Tensor:
+        """The same in torch's operations, as the paper has it: any device and dtype."""
         batch, _, height, width = x.shape
         local = self._split(self._convolve(x))
         x = self._split(x)  # (B g, C/g, H, W)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kmunet.ops.cpu.attention import Mixed, Passes, Slope
+from kmunet.ops.cpu.attention import Mixed, Passes
 from kmunet.ops.cpu.native import Kernel
 
 
@@ -43,7 +43,6 @@ class _Small(NamedTuple):
 
     means: Tensor  # (B, H + W, C)
     corners: Tensor  # (B, 2, 2, C)
-    mean: Tensor  # (B, C)
     variance: Tensor  # (B, C)
 
 
@@ -56,31 +55,34 @@ class _Attend(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             means = passes.means()
             gates = _gates(means, weights)
-            small = _Small(means, _corners(x), *passes.moments(gates))
+            mean, variance = passes.moments(gates)
+            small = _Small(means, _corners(x), variance)
             mixed = _mix(small, weights, epsilon, x.shape[1])
-            out, shares = passes.weigh(gates, mixed)
-        ctx.save_for_backward(*given, *small, passes.x, shares)
+            out, shares = passes.weigh(gates=gates, mean=mean, **mixed._asdict())
+        ctx.save_for_backward(*given, *small, mean, passes.x, shares)
         ctx.kernel, ctx.epsilon = of, epsilon
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        *kept, x, shares = ctx.saved_tensors
+        *kept, mean, x, shares = ctx.saved_tensors
         leaves = [tensor.detach().requires_grad_() for tensor in kept]
         weights, small = Weights(*leaves[:6]), _Small(*leaves[6:])
-        passes, dout = _passes(ctx.kernel, x, weights), dout.contiguous()
         with torch.enable_grad(), torch.autocast("cpu", enabled=False):
             gates = _gates(small.means, weights)
             mixed = _mix(small, weights, ctx.epsilon, x.shape[1])
+        passes = _passes(ctx.kernel, x, weights)
+        known = {"gates": gates, "mean": mean, **mixed._asdict()}
+        known |= {"weights": shares, "dout": dout.contiguous()}
         # Leaves gather what comes back to them.
-        dscore, dmixed = passes.score_gradient(gates, shares, dout)
+        known["dscore"], dmixed = passes.score_gradient(**known)
         torch.autograd.backward(mixed, dmixed)
-        du = _of_moments(small, x.shape[1] * x.shape[2])
-        dgates = passes.gate_gradient(gates, mixed, dscore, du)
-        torch.autograd.backward(gates, dgates)
-        lines = {"dmeans": _gradient(small.means), "weights": shares}
-        dx = passes.pixel_gradient(gates, mixed, du, dscore=dscore, dout=dout, **lines)
+        pixels = x.shape[1] * x.shape[2]
+        known["slope"] = _gradient(small.variance) * (2 / pixels)
+        known["constant"] = mixed.scale * dmixed.shift * (-1 / pixels)
+        torch.autograd.backward(gates, passes.gate_gradient(**known))
+        dx = passes.pixel_gradient(**known, dmeans=_gradient(small.means))
         _add_to_corners(dx, _gradient(small.corners))
         return None, None, dx, *(leaf.grad for leaf in weights)
 
@@ -98,18 +100,16 @@ def _gates(means: Tensor, weights: Weights) -> Tensor:
 
 def _mix(small: _Small, weights: Weights, epsilon: float, height: int) -> Mixed:
     width = len(weights.norm)
-    mean, variance = (
-        torch.unflatten(t, -1, (-1, width)) for t in small[2:]
-    )  # (B, G, w)
+    variance = torch.unflatten(small.variance, -1, (-1, width))  # (B, G, w)
     window = weights.window.flatten(1)  # (w, 9 w)
     a = weights.norm_bias.softmax(0)
     means = _windows(small.means, small.corners, height)
     means = torch.unflatten(means, -1, (-1, width)).permute(0, 2, 3, 1).flatten(2)
     b = F.linear(means, window, weights.window_bias).softmax(-1)
     scale = b * weights.norm * (variance + epsilon).rsqrt()
-    shift = b * weights.norm_bias - scale * mean + a * weights.window_bias
+    shift = b * weights.norm_bias + a * weights.window_bias
     kernel = (a @ window).view(width, 9).t()
-    return Mixed(kernel.repeat(1, mean.shape[1]), scale.flatten(1), shift.flatten(1))
+    return Mixed(kernel.repeat(1, b.shape[1]), scale.flatten(1), shift.flatten(1))
 
 
 def _windows(means: Tensor, corners: Tensor, height: int) -> Tensor:
@@ -125,9 +125,8 @@ def _windows(means: Tensor, corners: Tensor, height: int) -> Tensor:
     column = torch.stack([columns[:, -1], none, columns[:, 0]], 1)
     both = torch.zeros_like(row)[:, :, None].repeat(1, 1, 3, 1)
     both[:, ::2, ::2] = corners / (height * width)
-    return (mean[:, None, None] - row[:, :, None] - column[:, None] + both).flatten(
-        1, 2
-    )
+    left = mean[:, None, None] - row[:, :, None] - column[:, None] + both
+    return left.flatten(1, 2)
 
 
 def _corners(x: Tensor) -> Tensor:
@@ -140,12 +139,6 @@ def _add_to_corners(dx: Tensor, corners: Tensor) -> None:
     for i in (-1, 0):
         for j in (-1, 0):
             dx[:, i, j] += corners[:, i + 1, j + 1]
-
-
-def _of_moments(small: _Small, pixels: int) -> Slope:
-    """What comes back to u from its mean and variance."""
-    slope = 2 / pixels * _gradient(small.variance)
-    return Slope(slope, _gradient(small.mean) / pixels - slope * small.mean.detach())
 
 
 def _gradient(leaf: Tensor) -> Tensor:

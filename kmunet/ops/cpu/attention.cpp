@@ -1,6 +1,6 @@
 // Efficient multi-scale attention, forward and backward, in passes over the pixels:
-//   u = x gate_row gate_column, score = sum over a group of kernel * x + scale u + shift,
-//   out = x sigmoid(score).
+//   u = x gate_row gate_column, out = x sigmoid(score),
+//   score = sum over a group of kernel * x + scale (u - mean) + shift.
 // What lies between them is small and left to torch (attention.py). Sums run over SHORT
 // pixels in float32, then in float64, in an order that does not depend on the threads.
 #include "attention_backward.h"

@@ -14,13 +14,13 @@ struct Attention {  // as in attention.py
   const float *gates;      // likewise
   float *mean, *variance;  // (B, C) of u = x times both gates
   const float *kernel;     // (9, C)
-  const float *scale, *shift;  // (B, C): score = sum of group of kernel * x + scale u + shift
+  const float *scale, *shift;  // (B, C): score: see attention.cpp
   void *out;
   float *weights;  // (B, H, W, G): sigmoid(score)
   const void *dout;
   float *dscore;                     // (B, H, W, G)
   float *dkernel, *dscale, *dshift;  // as above
-  const float *slope, *constant;     // (B, C): du = scale dscore + slope u + constant
+  const float *slope, *constant;     // (B, C): du = scale dscore + slope (u - mean) + constant
   float *dgates;                     // (B, H + W, C)
   const float *dmeans;               // likewise
   void *dx;

@@ -33,18 +33,14 @@ class _Attention(ctypes.Structure):
 
 
 class Mixed(NamedTuple):
-    """score = sum over a group of kernel * x + scale u + shift, u = x times gates."""
+    """score = sum over a group of kernel * x + scale (u - mean) + shift.
+
+    u is x times its gates.
+    """
 
     kernel: Tensor  # (9, C)
     scale: Tensor  # (B, C)
     shift: Tensor  # (B, C)
-
-
-class Slope(NamedTuple):
-    """What comes back to u: scale dscore + slope u + constant, each (B, C)."""
-
-    slope: Tensor
-    constant: Tensor
 
 
 @dataclass(frozen=True)
@@ -67,43 +63,40 @@ class Passes:
         self._run("moments", gates=gates, mean=mean, variance=variance)
         return mean, variance
 
-    def weigh(self, gates: Tensor, mixed: Mixed) -> tuple[Tensor, Tensor]:
-        """x times its weights, and these: sigmoid(score) (B, H, W, G)."""
+    def weigh(self, **given: Tensor) -> tuple[Tensor, Tensor]:
+        """From gates, mean, and what is mixed: x times its weights, and these.
+
+        They are sigmoid(score) (B, H, W, G).
+        """
         out, weights = torch.empty_like(self.x), self._of_groups()
-        given = mixed._asdict()
-        self._run("weigh", gates=gates, **given, out=out, weights=weights)
+        self._run("weigh", **given, out=out, weights=weights)
         return out, weights
 
-    def score_gradient(
-        self, gates: Tensor, weights: Tensor, dout: Tensor
-    ) -> tuple[Tensor, Mixed]:
-        """Of the score (B, H, W, G), and of what it is made of."""
+    def score_gradient(self, **given: Tensor) -> tuple[Tensor, Mixed]:
+        """From gates, mean, weights and dout those of the score and what is in it."""
         c, dscore = self.x.shape[-1], self._of_groups()
         found = Mixed(self._new(9, c), self._of_channels(), self._of_channels())
         into = {f"d{name}": tensor for name, tensor in found._asdict().items()}
-        given = {"gates": gates, "weights": weights, "dout": dout, "dscore": dscore}
-        self._run("score_gradient", **given, **into)
+        self._run("score_gradient", **given, dscore=dscore, **into)
         return dscore, found
 
-    def gate_gradient(
-        self, gates: Tensor, mixed: Mixed, dscore: Tensor, du: Slope
-    ) -> Tensor:
+    def gate_gradient(self, **given: Tensor) -> Tensor:
+        """From gates, mean, scale, dscore, slope and constant.
+
+        To u comes scale dscore + slope (u - mean) + constant; the last two are (B, C).
+        """
         dgates = self._lines()
-        given = {**mixed._asdict(), **du._asdict(), "gates": gates, "dscore": dscore}
         self._run("gate_gradient", **given, dgates=dgates)
         return dgates
 
-    def pixel_gradient(
-        self, gates: Tensor, mixed: Mixed, du: Slope, **given: Tensor
-    ) -> Tensor:
-        """Of x, given weights, dscore, dout and dmeans."""
+    def pixel_gradient(self, **given: Tensor) -> Tensor:
+        """Of x, from all that was said before and dmeans."""
         dx = torch.empty_like(self.x)
-        given |= {**mixed._asdict(), **du._asdict(), "gates": gates}
         self._run("pixel_gradient", **given, dx=dx)
         return dx
 
     def _new(self, *shape: int) -> Tensor:
-        return torch.empty(shape)
+        return self.x.new_empty(shape, dtype=torch.float32)
 
     def _lines(self) -> Tensor:
         batch, height, width, channels = self.x.shape
@@ -126,6 +119,5 @@ class Passes:
         pointers = {key: tensor.data_ptr() for key, tensor in tensors.items()}
         problem = _Attention(*self.x.shape, self.groups, threads, **pointers)
         half = int(self.x.dtype == torch.bfloat16)
-        getattr(self.of.library, f"kmunet_attention_{name}")(
-            ctypes.byref(problem), half
-        )
+        run = getattr(self.of.library, f"kmunet_attention_{name}")
+        run(ctypes.byref(problem), half)

@@ -28,7 +28,7 @@ void score_gradient(const Attention &p) {
       });
       spread_groups(p, dscore, rows.wide.data());
       each_vector(c, [&](int64_t j, auto left) {
-        const V row = load(p.row_gate(b, i) + j, left);
+        const V row = load(p.row_gate(b, i) + j, left), mean = load(p.mean + b * c + j, left);
         for (int64_t start = 0; start < p.width; start += SHORT) {
           V sums[11] = {};
           for (int64_t w = start; w < std::min(p.width, start + SHORT); w++) {
@@ -37,7 +37,7 @@ void score_gradient(const Attention &p) {
             each_in_window(p, w, j, [&](int r, int64_t from, int k) {
               sums[k] = fma(load(x[r] + from, left), g, sums[k]);
             });
-            const V u = load(x[1] + at, left) * (row * load(columns + at, left));
+            const V u = load(x[1] + at, left) * row * load(columns + at, left) - mean;
             sums[9] = fma(u, g, sums[9]), sums[10] += g;
           }
           for (int k = 0; k < 11; k++) add_to(to + k * c + j, sums[k], left);
@@ -59,16 +59,17 @@ void score_gradient(const Attention &p) {
 
 // du / dx, but for the gates: of one vector of channels.
 struct Affine {
-  V row, scale, slope, constant;
+  V row, mean, scale, slope, constant;
   const float *columns;
   Affine(const Attention &p, int64_t b, int64_t i, int64_t j, int64_t left)
       : row(load(p.row_gate(b, i) + j, left)),
+        mean(load(p.mean + b * p.channels + j, left)),
         scale(load(p.scale + b * p.channels + j, left)),
         slope(load(p.slope + b * p.channels + j, left)),
         constant(load(p.constant + b * p.channels + j, left)),
         columns(p.row_gate(b, p.height) + j) {}
-  V at(V x, V gate, V dscore) const {
-    return fma(slope, x * gate, fma(scale, dscore, constant));
+  V at(V u, V dscore) const {
+    return fma(slope, u - mean, fma(scale, dscore, constant));
   }
 };
 
@@ -84,7 +85,7 @@ void gate_gradient(const Attention &p) {
   auto step = [&](const Own &own, V x, int64_t w, auto left, V &row, V &column) {
     const int64_t at = w * p.channels;
     const V gate = load(own.du.columns + at, left), dscore = load(own.dscore + at, left);
-    const V product = x * own.du.at(x, own.du.row * gate, dscore);
+    const V product = x * own.du.at(x * own.du.row * gate, dscore);
     row = fma(product, gate, row), column = fma(product, own.du.row, column);
   };
   add_lines<T>(p, p.dgates, 1, 1, open, make, step);
@@ -122,8 +123,9 @@ void pixel_gradient(const Attention &p) {
         const V same = load(across + j, left) * by_row;
         for (int64_t w = 0; w < p.width; w++) {
           const int64_t at = w * c + j;
-          const V gate = du.row * load(du.columns + w * c, left);
-          const V by_u = du.at(load(x + at, left), gate, load(d[1] + at, left));
+          const V gate = load(du.columns + w * c, left);
+          const V u = load(x + at, left) * du.row * gate;
+          const V by_u = du.at(u, load(d[1] + at, left)) * du.row;
           V sum = fma(load(along + at, left), broadcast(by_column), same);
           sum = fma(by_u, gate, sum);
           sum = fma(load(dout + at, left), load(&rows.wide[at], left), sum);

@@ -65,11 +65,13 @@ void weigh(const Attention &p) {
       each_vector(c, [&](int64_t j, auto left) {
         V kernel[9];
         UNROLL for (int k = 0; k < 9; k++) kernel[k] = load(p.kernel + k * c + j, left);
-        const V row = load(p.row_gate(b, i) + j, left) * load(p.scale + b * c + j, left);
+        const V row = load(p.row_gate(b, i) + j, left), mean = load(p.mean + b * c + j, left);
+        const V scale = load(p.scale + b * c + j, left);
         const V shift = load(p.shift + b * c + j, left);
         for (int64_t w = 0; w < p.width; w++) {
           const int64_t at = w * c + j;
-          V sum = fma(row * load(columns + at, left), load(x[1] + at, left), shift);
+          const V u = load(x[1] + at, left) * row * load(columns + at, left);
+          V sum = fma(scale, u - mean, shift);
           each_in_window(p, w, j, [&](int r, int64_t from, int k) {
             sum = fma(load(x[r] + from, left), kernel[k], sum);
           });
