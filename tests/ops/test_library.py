@@ -147,7 +147,10 @@ def test_exported_with_any_batch_and_trained_on():
     loaded(x).sum().backward()
     model(x).sum().backward()
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(loaded.get_parameter(name).grad, parameter.grad)
+        # The exported attention is the plain one: sums in another order.
+        tolerance = {"rtol": 1e-4, "atol": 1e-5 * float(parameter.grad.abs().max())}
+        found = loaded.get_parameter(name).grad
+        torch.testing.assert_close(found, parameter.grad, **tolerance)
 
 
 @needs_kernel
