@@ -110,7 +110,9 @@ class TransformParams(Section):
 class ModelParams(Section):
     """What `kmunet.models.build_model` is called with, channels and classes aside."""
 
-    name: Literal["km_unet", "u_kan", "unet", "attention_unet"]
+    name: Literal[
+        "km_unet", "u_kan", "unet", "attention_unet", "unet_plus_plus", "swin_unetr"
+    ]
     widths: tuple[Positive, ...]
     kan: bool
     ss2d: bool

@@ -1,15 +1,26 @@
 """Models by name: `build_model`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
 from kmunet.errors import ConfigError
-from kmunet.models.baselines import attention_unet, unet
+from kmunet.models.baselines import (
+    attention_unet,
+    swin_unetr,
+    unet,
+    unet_plus_plus,
+)
 from kmunet.models.km_unet import KMUNet
 from kmunet.models.u_kan import UKAN
 
-MODELS = ("km_unet", "u_kan", "unet", "attention_unet")
+BASELINES: dict[str, Callable[[int, int], nn.Module]] = {
+    "unet": unet,
+    "attention_unet": attention_unet,
+    "unet_plus_plus": unet_plus_plus,
+    "swin_unetr": swin_unetr,
+}
+MODELS = ("km_unet", "u_kan", *BASELINES)
 
 
 def build_model(
@@ -27,7 +38,7 @@ def build_model(
     """Build a network (B, in_channels, H, W) -> logits (B, num_classes, H, W).
 
     `widths`, `kan`, `drop_path` and `deep_supervision` shape km_unet and u_kan, `ss2d`
-    and `attention` km_unet alone; the baselines have the widths usual in MONAI.
+    and `attention` km_unet alone; the baselines have the widths of their papers.
     Raises ConfigError naming the key.
     """
     more = (drop_path, deep_supervision)
@@ -37,8 +48,6 @@ def build_model(
         return UKAN(in_channels, num_classes, widths, kan, *more)
     if deep_supervision:
         raise ConfigError(f"model.deep_supervision: {name} has none; set it to false")
-    if name == "unet":
-        return unet(in_channels, num_classes)
-    if name == "attention_unet":
-        return attention_unet(in_channels, num_classes)
+    if name in BASELINES:
+        return BASELINES[name](in_channels, num_classes)
     raise ConfigError(f"model.name: unknown model '{name}'; known: {', '.join(MODELS)}")
