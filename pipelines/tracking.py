@@ -301,8 +301,12 @@ def environment() -> str:
 
 def _requirements(model: str) -> list[str]:
     """What a consumer needs: the registered model's own code imports no more."""
+    from kmunet.models.registry import BASELINES
+
     names = ["mlflow", "numpy", "opencv-python-headless", "pillow", "safetensors"]
-    if model in ("unet", "attention_unet"):
+    if model in BASELINES:
         names.append("monai")
+    if model == "swin_unetr":
+        names.append("einops")
     pinned = [f"{name}=={installed(name)}" for name in names]
     return [*pinned, f"torch=={installed('torch').split('+')[0]}"]

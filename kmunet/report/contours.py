@@ -3,7 +3,7 @@
 Of several classes, truth and prediction apart, each class in a colour of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ _STRIP = 28  # pixels, the line of text above the panels
 _GAP = 6
 
 Pixels = NDArray[np.uint8]
+Line = tuple[NDArray[np.bool_], tuple[int, int, int], int]
 
 
 def overlay(image: Pixels, truth: Pixels, pred: Pixels, classes: int = 1) -> Pixels:
@@ -71,6 +72,19 @@ def _outline(
     big = _scale(mask.astype(np.uint8), scale, cv2.INTER_NEAREST)
     lines, _ = cv2.findContours(big, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(drawn, lines, -1, colour, width)
+
+
+def outlined(image: Pixels, lines: Sequence[Line], side: int) -> Pixels:
+    """uint8 RGB whose longer side is `side`, with outlines drawn in their order.
+
+    image: uint8 (H, W, 3); a line: a bool mask (H, W), its colour and width in pixels.
+    """
+    scale = side / max(image.shape[:2])
+    drawn = _scale(image, scale, cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+    drawn = drawn.copy()
+    for mask, colour, width in lines:
+        _outline(drawn, mask, scale, colour, width)
+    return drawn
 
 
 def write_overlay(

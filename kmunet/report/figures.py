@@ -40,13 +40,13 @@ def curves(path: Path, history: Sequence[Row]) -> None:
     for axes, column, label, colour in lines:
         values = [row[column] for row in history]
         axes.plot(epochs, values, color=colour, label=label, marker=marker, ms=3)
-    _tidy(losses, "epoch", "loss")
-    _tidy(score, "epoch", "IoU, validation")
+    tidy(losses, "epoch", "loss")
+    tidy(score, "epoch", "IoU, validation")
     score.set_ylim(0.0, 1.0)
     for axes in (losses, score):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     losses.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def iou_histogram(path: Path, table: Sequence[Row]) -> None:
@@ -63,11 +63,11 @@ def iou_histogram(path: Path, table: Sequence[Row]) -> None:
         color=[BLUE, GREY][: len(shown)] if groups["with a lesion"] else [GREY],
         label=list(shown), edgecolor="white",
     )  # fmt: skip
-    _tidy(axes, "IoU of an image", "test images")
+    tidy(axes, "IoU of an image", "test images")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if len(shown) > 1:
         axes.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def size_iou(path: Path, table: Sequence[Row]) -> None:
@@ -77,13 +77,14 @@ def size_iou(path: Path, table: Sequence[Row]) -> None:
     rows = [row for row in table if row["truth_pixels"]]
     sizes = [row["truth_pixels"] for row in rows]
     axes.scatter(sizes, [row["iou"] for row in rows], s=16, color=TEAL, alpha=0.7)
-    _tidy(axes, "lesion, pixels (log)", "IoU")
+    tidy(axes, "lesion, pixels (log)", "IoU")
     axes.set_xscale("log" if rows else "linear")
     axes.set_ylim(-0.03, 1.03)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _tidy(axes: Any, x: str, y: str) -> None:
+def tidy(axes: Any, x: str, y: str) -> None:
+    """Labels, a faint grid, no frame."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.25)
@@ -91,7 +92,8 @@ def _tidy(axes: Any, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG whose bytes depend on the figure alone."""
     FigureCanvasAgg(figure)
     # The version of matplotlib in the file would change its bytes.
     figure.savefig(path, format="png", dpi=144, metadata={"Software": None})

@@ -3,5 +3,6 @@
 from kmunet.training.batches import TrainingData
 from kmunet.training.fit import fit
 from kmunet.training.reporter import LocalReporter, Progress, Reporter
+from kmunet.training.stopping import Budget
 
-__all__ = ["LocalReporter", "Progress", "Reporter", "TrainingData", "fit"]
+__all__ = ["Budget", "LocalReporter", "Progress", "Reporter", "TrainingData", "fit"]

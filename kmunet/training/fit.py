@@ -41,7 +41,7 @@ from kmunet.training.ranks import (
     without_sharing,
 )
 from kmunet.training.reporter import Reporter
-from kmunet.training.stopping import Stopping
+from kmunet.training.stopping import Budget, Stopping
 from kmunet.training.supervision import supervise
 from kmunet.training.sync_batch_norm import synchronise_batch_norm
 
@@ -54,19 +54,26 @@ RECORDED = 16  # losses of the first steps, for whoever wants to verify a run
 
 
 def fit(
-    model: nn.Module, data: TrainingData, params: "TrainParams", reporter: Reporter
+    model: nn.Module,
+    data: TrainingData,
+    params: "TrainParams",
+    reporter: Reporter,
+    budget: Budget | None = None,
 ) -> TrainingState:
     """Train `model` in place, from the reporter's latest checkpoint if there is one.
 
     Every rank calls this. `params.batch_size` is global: any number of ranks sees the
-    same batches, normalised by the same statistics. Raises TrainingError where the
+    same batches, normalised by the same statistics. A `budget` ends the training and
+    leads its schedule; it is for one rank. Raises TrainingError where the
     loss stops being finite or the data do not fill one batch, TrainingStoppedError
     once a checkpoint is saved after the reporter was told to stop.
     """
+    if budget is not None and reporter.world_size > 1:
+        raise ValueError("a budget is for one rank: several would not agree on it")
     make_deterministic(params.seed, params.threads)
     keep_freed_memory()
     with use_backend(params.scan_backend):
-        return _Run(model, data, params, reporter).train()
+        return _Run(model, data, params, reporter, budget).train()
 
 
 class _Run:
@@ -76,8 +83,9 @@ class _Run:
         data: TrainingData,
         params: "TrainParams",
         reporter: Reporter,
+        budget: Budget | None,
     ) -> None:
-        self.params, self.reporter = params, reporter
+        self.params, self.reporter, self.budget = params, reporter, budget
         self.device = choose_device(params.device)
         self.model = model.to(self.device)
         if reporter.world_size > 1:
@@ -101,7 +109,7 @@ class _Run:
 
     def train(self) -> TrainingState:
         self.state = self._resumed()
-        self.stopping = Stopping(self.params, self.state)
+        self.stopping = Stopping(self.params, self.state, self.budget)
         shared = share_gradients(self.model, self.reporter.world_size)
         self.forward = torch.compile(shared) if self.params.compile else shared
         self.shared = shared
@@ -178,7 +186,8 @@ class _Run:
         """One step of the optimizer; whether all ranks are to stop after it."""
         state, params = self.state, self.params
         done = (state.batch + 1) / self.epoch_steps
-        set_learning_rate(self.parts.optimizer, params, state.epoch, done)
+        spent = self.stopping.share(state)
+        set_learning_rate(self.parts.optimizer, params, state.epoch, done, spent)
         seed_step(params.seed, state.step, self.reporter.rank)
         self.parts.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
@@ -206,7 +215,7 @@ class _Run:
         wrong, stop, self.state.spent = any_rank(
             ~torch.isfinite(loss),
             self.reporter.should_stop(),
-            self.stopping.out_of_time(),
+            self.stopping.out_of_time(self.state),
             device=self.device,
         )
         if wrong:
@@ -246,7 +255,10 @@ class _Run:
         if self.reporter.rank != 0:
             self.reporter.report(metrics, None)
             return
-        with tempfile.TemporaryDirectory(prefix="kmunet-checkpoint-") as folder:
+        with (
+            self.stopping.paused(),
+            tempfile.TemporaryDirectory(prefix="kmunet-checkpoint-") as folder,
+        ):
             save_checkpoint(Path(folder), self.parts, self.best, self.state)
             self.reporter.report(metrics, Path(folder))
 

@@ -34,16 +34,20 @@ def set_learning_rate(
     params: "TrainParams",
     epoch: int,
     share_done: float = 0.0,
+    spent: float | None = None,
 ) -> None:
     """Cosine from each group's base rate to `min_lr` (SGDR, eq. 5, no restart).
 
     In the first `warmup` epochs the rate rises linearly with each step instead
     (arXiv 1706.02677, section 2.2): `share_done` is the part of `epoch` (from 0) done
-    after this step. A closed form: resuming needs no scheduler state.
+    after this step. A closed form: resuming needs no scheduler state. `spent`: the
+    part of a budget, which the cosine follows instead of the epochs.
     """
     rise, fallen = 1.0, 0.0
     if epoch < params.warmup:
         rise = (epoch + share_done) / params.warmup
+    elif spent is not None:
+        fallen = spent
     else:
         fallen = (epoch - params.warmup) / (params.epochs - params.warmup)
     cosine = 0.5 * (1 + math.cos(math.pi * fallen))

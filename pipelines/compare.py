@@ -1,0 +1,165 @@
+"""`kmunet compare DATASET`: models on your data with the same budget, side by side.
+
+Each model and seed is trained with all of params.yaml alike, selected on validation
+and scored on the test split. What is trained already is not trained again; an
+interrupted run goes on. Registers nothing, and writes nothing that DVC keeps.
+"""
+
+import argparse
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kmunet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kmunet.config import Params
+    from kmunet.data.store import PackedSet
+    from pipelines.comparison.request import Limit
+    from pipelines.comparison.runs import Result
+
+BUDGETS = {
+    "minutes": "minutes of training and validation, by the clock",
+    "cpu_minutes": "the same in CPU time, which a busy machine does not change",
+    "epochs": "epochs",
+    "steps": "steps of the optimizer",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    add = parser.add_argument
+    add("dataset", metavar="DATASET", help="prepared and split: see docs/training.md")
+    which = "the first is compared with (default: km_unet unet)"
+    add("--models", nargs="+", metavar="NAME", default=["km_unet", "unet"], help=which)
+    seeds = "a training each (default: train.seed)"
+    add("--seeds", nargs="+", type=int, metavar="SEED", help=seeds)
+    out = "folder of the report (default: reports/compare/DATASET)"
+    add("--out", type=Path, metavar="DIR", help=out)
+    values = "of params.yaml for this comparison; recipe=NAME for several"
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help=values)  # fmt: skip
+    budget = parser.add_mutually_exclusive_group()
+    for name, about in BUDGETS.items():
+        kind = int if name in ("epochs", "steps") else float
+        option = f"--{name.replace('_', '-')}"
+        budget.add_argument(option, type=kind, metavar="N", help=f"budget: {about}")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train what is missing, score, report. Raises KMUNetError before long work."""
+    limit = read_limit(arguments)  # what costs seconds to import comes after
+    from pipelines.comparison.request import (
+        check_models,
+        check_seeds,
+        open_data,
+        plan_runs,
+        read_params,
+    )
+    from pipelines.comparison.runs import results
+    from pipelines.comparison.show import Show, print_table
+    from pipelines.overrides import parse
+    from pipelines.paths import Paths
+    from pipelines.train import check_before_start
+
+    paths = Paths(Path.cwd(), arguments.dataset)
+    check_models(arguments.models)
+    params = read_params(paths, dict(map(parse, arguments.set)))
+    seeds = arguments.seeds or [params.train.seed]
+    check_seeds(seeds)
+    packed = open_data(params, paths)
+    runs = plan_runs(params, paths, packed, arguments.models, seeds, limit)
+    for planned in runs[:: len(seeds)]:
+        check_before_start(planned.params, packed)
+    with Show(runs) as show:
+        found = results(runs, show.hear)
+    out = arguments.out or paths.root / "reports" / "compare" / paths.dataset
+    page, rows = report(out, found, packed, params, limit)
+    print_table(rows)
+    print(f"report: {page}")
+    return 0
+
+
+def read_limit(arguments: argparse.Namespace) -> "Limit":
+    """The budget. Raises ConfigError where there is none, or nothing in it."""
+    from pipelines.comparison.request import Limit
+
+    for name in BUDGETS:
+        amount = getattr(arguments, name)
+        if amount is None:
+            continue
+        if not 0 < amount < float("inf"):
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} {amount:g}: must be above 0")
+        return Limit(name, amount)
+    raise ConfigError(
+        "no budget: give one of --minutes, --cpu-minutes, --epochs or --steps, such as "
+        "--cpu-minutes 10 for each model and seed"
+    )
+
+
+def report(
+    out: Path,
+    found: "list[Result]",
+    packed: "PackedSet",
+    params: "Params",
+    limit: "Limit",
+) -> tuple[Path, list[dict[str, Any]]]:
+    """Write the report, whole or not at all; its page and the rows of the models."""
+    from kmunet.data.atomic import new_folder
+    from kmunet.report.comparison import Comparison, write_comparison
+    from pipelines.comparison import tables
+    from pipelines.comparison.pictures import sheet_rows
+
+    rows = tables.model_rows(found, params.evaluate)
+    firsts = {result.run.model: result for result in reversed(found)}
+    with new_folder(out) as folder:
+        comparison = Comparison(
+            facts=_facts(found, packed, params, limit),
+            models=rows,
+            runs=tables.run_rows(found),
+            curves=tables.curve_rows(found),
+            images=tables.image_rows(found),
+            sheet=sheet_rows(
+                [firsts[row["model"]] for row in rows], packed, params.evaluate
+            ),
+        )
+        page = write_comparison(folder, comparison)
+    return out / page.name, rows
+
+
+def _facts(
+    found: "list[Result]", packed: "PackedSet", params: "Params", limit: "Limit"
+) -> dict[str, Any]:
+    import torch
+
+    from kmunet.device import choose_device
+    from kmunet.evaluation.bootstrap import group_members
+
+    device = choose_device(params.train.device)
+    gpu = device.type == "cuda"
+    changed = ("name", "seed", "epochs", "max_steps", "max_minutes", "workers")
+    values = params.model_dump(mode="json", by_alias=True)
+    return {
+        "dataset": found[0].run.paths.dataset,
+        "size": packed.size,
+        "counts": {k: v["images"] for k, v in packed.division["counts"].items()},
+        "groups": len(group_members([row["group"] for row in found[0].table])),
+        "budget": str(limit),
+        "clock": "cpu" if limit.kind == "cpu_minutes" else "wall",
+        "baseline": found[0].run.model,
+        "seeds": list(dict.fromkeys(result.run.seed for result in found)),
+        "confidence": params.evaluate.confidence,
+        "resolution": params.evaluate.resolution,
+        "data_fingerprint": packed.fingerprint,
+        "machine": {
+            "device": torch.cuda.get_device_name(device) if gpu else platform.machine(),
+            "threads": params.train.threads,
+            "torch": torch.__version__,
+        },
+        "params": {
+            "augment": params.augment,
+            **{k: v for k, v in values["model"].items() if k not in changed},
+            **{k: v for k, v in values["train"].items() if k not in changed},
+        },
+    }

@@ -1,0 +1,1 @@
+"""Models trained on the same data with the same budget, each in its own process."""

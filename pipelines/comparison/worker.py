@@ -1,0 +1,159 @@
+"""The process of one run: reads its task on stdin, speaks JSON lines on stdout.
+
+It lives as long as its stdin is open: when that closes, it saves and ends. What is
+done already (training.json, scores-*.json) is not done again.
+"""
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kmunet.config import Params, parse_params
+from kmunet.data.store import PackedSet, open_packed
+from kmunet.device import choose_device
+from kmunet.errors import KMUNetError, TrainingStoppedError
+from kmunet.inference import Predictor
+from kmunet.models import build_model
+from kmunet.models.cost import flops, parameter_count
+from kmunet.ops import use_backend
+from kmunet.training import fit
+from kmunet.training.checkpoint import TrainingState
+from kmunet.training.determinism import make_deterministic
+from kmunet.training.losses import LOSSES
+from pipelines.comparison.ledger import Ledger, Spent
+from pipelines.comparison.memory import memory
+from pipelines.comparison.request import Limit
+from pipelines.scoring import MaskFile, score
+from pipelines.train import export, model_arguments, training_data
+
+STOPPED = 3  # exit code
+Say = Callable[[dict[str, Any]], None]
+
+
+class Stop:
+    """Set once nobody listens any more; ends at once what cannot be resumed."""
+
+    def __init__(self) -> None:
+        self.ledger: Ledger | None = None
+
+    def watch(self) -> None:
+        threading.Thread(target=self._wait, name="stdin", daemon=True).start()
+
+    def _wait(self) -> None:
+        while sys.stdin.read(1):
+            pass
+        if self.ledger is None:
+            os._exit(STOPPED)
+        self.ledger.stop = True
+
+
+def main() -> int:
+    """Do the task of stdin's first line; 2 with {"error": ...} on bad input."""
+    task = json.loads(sys.stdin.readline())
+    out, sys.stdout = sys.stdout, sys.stderr  # what libraries print is for the log
+
+    def say(message: dict[str, Any]) -> None:
+        print(json.dumps(message), file=out, flush=True)
+
+    stop = Stop()
+    stop.watch()
+    try:
+        do(task, say, stop)
+    except TrainingStoppedError:
+        return STOPPED
+    except KMUNetError as error:
+        say({"error": str(error)})
+        return 2
+    return 0
+
+
+def do(task: dict[str, Any], say: Say, stop: Stop) -> None:
+    """Train unless that is done, score the test images unless that is."""
+    params = parse_params(task["params"])
+    folder = Path(task["folder"])
+    size = params.train.size
+    packed = open_packed(Path(task["prepared"]), Path(task["splits"]), size)
+    weights = folder / "model" / task["dataset"]
+    if not (folder / "training.json").exists():
+        limit = Limit(**task["limit"])
+        facts = train(params, packed, limit, folder / "checkpoints", say, stop)
+        export(folder / "checkpoints" / "latest", params, packed, weights)
+        write(folder / "training.json", facts)
+        shutil.rmtree(folder / "checkpoints")
+    say({"share": 1.0, "scoring": True})
+    torch.set_num_threads(params.train.threads)
+    predictor = Predictor.load(weights, choose_device(params.train.device))
+    with MaskFile(folder) as masks:
+        scored = score(predictor, packed, params.evaluate, masks)
+    table = [{"row": r, **t} for r, t in zip(scored.rows, scored.table, strict=True)]
+    write(Path(task["scores"]), table)
+
+
+def train(
+    params: Params, packed: PackedSet, limit: Limit, place: Path, say: Say, stop: Stop
+) -> dict[str, Any]:
+    """`fit` within the budget; what it took."""
+    make_deterministic(params.train.seed, params.train.threads)
+    build_model(**model_arguments(params))  # imports what it needs
+    before, data = memory(), training_data(params, packed)
+    with use_backend(params.train.scan_backend):
+        cost = warm_up(params, packed.size)
+    make_deterministic(params.train.seed, params.train.threads)
+    model = build_model(**model_arguments(params))
+    ledger = Ledger(place, limit, say)
+    stop.ledger = ledger
+    state = fit(model, data, params.train, ledger, ledger)
+    stop.ledger = None
+    return cost | usage(ledger.spent, state, before)
+
+
+def warm_up(params: Params, size: int) -> dict[str, Any]:
+    """One step on nothing, so that no budget pays for what is compiled or imported.
+
+    Also counts parameters and operations.
+    """
+    model = build_model(**model_arguments(params))
+    cost = {"parameters": parameter_count(model), "flops": flops(model, size)}
+    device = choose_device(params.train.device)
+    image = torch.zeros((2, 3, size, size), device=device)
+    logits = model.to(device).train()(image)
+    LOSSES[params.train.loss](logits, torch.zeros_like(logits)).backward()  # type: ignore[no-untyped-call]
+    return cost
+
+
+def usage(spent: Spent, state: TrainingState, before: int) -> dict[str, Any]:
+    """Times in seconds, memory in bytes: the peak less what was held `before`."""
+    steps = max(1, spent.timed)
+    cuda = torch.cuda.is_available() and torch.cuda.max_memory_allocated()
+    return {
+        "steps": state.step,
+        "epochs": state.epoch,
+        "wall": spent.wall,
+        "cpu": spent.cpu,
+        "step_wall": spent.timed_wall / steps if spent.timed else None,
+        "step_cpu": spent.timed_cpu / steps if spent.timed else None,
+        "memory": max(0, spent.memory - before),
+        "process_memory": spent.memory,
+        "device_memory": cuda or None,
+        "best": {"epoch": state.best_epoch, "iou": state.best_iou},
+        "history": asdict(spent)["epochs"],
+    }
+
+
+def write(path: Path, content: Any) -> None:
+    """JSON that appears whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(content), encoding="utf-8")
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
