@@ -154,7 +154,7 @@ class _Run:
         }
         self.state.epoch, self.state.batch, self.state.sums = epoch, 0, []
         self.state.history.append(metrics)
-        self._save(metrics)
+        self._save(metrics, self.stopping.save_now(self.state))
 
     def _learn(self) -> dict[str, float]:
         """What is left of the epoch, up to a budget; the metrics of all of it."""
@@ -248,11 +248,11 @@ class _Run:
 
     def _save_within(self, overlap: RunningOverlap) -> None:
         self.state.sums = gather(overlap.sums, self.reporter.world_size)
-        self._save({"step": float(self.state.step)})
+        self._save({"step": float(self.state.step)}, True)
 
-    def _save(self, metrics: dict[str, float]) -> None:
+    def _save(self, metrics: dict[str, float], files: bool) -> None:
         self.state.seconds = self.stopping.seconds()
-        if self.reporter.rank != 0:
+        if self.reporter.rank != 0 or not files:
             self.reporter.report(metrics, None)
             return
         with (

@@ -22,6 +22,9 @@ class Budget(Protocol):
     def paused(self) -> AbstractContextManager[None]:
         """Around what is no part of training: the saving of checkpoints."""
 
+    def save_now(self) -> bool:
+        """Whether an epoch ends with a checkpoint; the last one does anyway."""
+
 
 class Stopping:
     """Watches the budgets; time counts over interruptions too."""
@@ -48,6 +51,11 @@ class Stopping:
     def paused(self) -> AbstractContextManager[None]:
         """Around what the budget is not charged for."""
         return nullcontext() if self._budget is None else self._budget.paused()
+
+    def save_now(self, state: TrainingState) -> bool:
+        """Whether to write a checkpoint after this epoch."""
+        last = self.reason(state) is not None
+        return self._budget is None or last or self._budget.save_now()
 
     def out_of_time(self, state: TrainingState) -> bool:
         """Whether the budget of time is spent: the epoch is cut short and kept."""

@@ -18,6 +18,7 @@ from pipelines.comparison.memory import peak_memory
 from pipelines.comparison.request import Limit
 
 FILE = "spent.json"  # in every checkpoint: what went before counts after it
+EVERY = 20.0  # seconds from one checkpoint to the next, at the end of an epoch
 Message = dict[str, Any]
 
 
@@ -45,7 +46,7 @@ class Ledger:
         self.spent, self.stop = Spent(), False
         self._limit, self._say = limit, say
         self._files = LocalReporter(folder)
-        self._mark = _now()
+        self._mark, self._saved = _now(), time.monotonic()
         self._step_began: tuple[float, float] | None = None
 
     def share(self, step: int) -> float | None:
@@ -64,6 +65,10 @@ class Ledger:
         self._step_began = None
         yield
         self._mark = _now()
+
+    def save_now(self) -> bool:
+        """A few times a minute: after a short epoch it would take longer than that."""
+        return time.monotonic() - self._saved >= EVERY
 
     def should_stop(self) -> bool:
         """Asked once a step: measures it, too."""
@@ -91,6 +96,7 @@ class Ledger:
         )
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        self._step_began = None  # validation was no part of a step
         if "epoch" in metrics:
             now = {"wall": self.spent.wall, "cpu": self.spent.cpu}
             self.spent.epochs.append({**metrics, **now})
@@ -98,6 +104,7 @@ class Ledger:
         if checkpoint is not None:
             text = json.dumps(asdict(self.spent))
             (checkpoint / FILE).write_text(text, encoding="utf-8")
+            self._saved = time.monotonic()
         self._files.report(metrics, checkpoint)
 
     def checkpoints(self) -> Iterable[AbstractContextManager[Path]]:
@@ -105,11 +112,11 @@ class Ledger:
 
     @contextmanager
     def _restoring(self, opened: AbstractContextManager[Path]) -> Iterator[Path]:
+        """`fit` goes on from the last one that it opens."""
         with opened as folder:
-            yield folder
-            # Left without an error: `fit` goes on from this one.
             text = (folder / FILE).read_text(encoding="utf-8")
             self.spent, self._mark = Spent(**json.loads(text)), _now()
+            yield folder
 
     def _charge(self) -> None:
         now = _now()
