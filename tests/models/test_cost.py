@@ -52,7 +52,7 @@ def test_of_a_network_they_do_not_depend_on_the_scan(scan):
         expected = flops(model, 32)
     with use_backend(scan):
         assert flops(model, 32) == expected
-        assert flops(model, 64) == 4 * expected  # all of it is of pixels
+        assert flops(model, 64) == pytest.approx(4 * expected, rel=1e-3)  # pixels
     without = build_model("km_unet", widths=(16, 6, 10), ss2d=False)
     blocks = [m for m in model.modules() if isinstance(m, SS2D)]
     assert len(blocks) == 7

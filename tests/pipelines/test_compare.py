@@ -1,0 +1,223 @@
+"""`kmunet compare` as it is called: processes of its own, resumed, refused."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from kmunet.cli import main
+from kmunet.config import parse_params
+from kmunet.data.store import open_packed
+from kmunet.data.synthetic import write_synthetic
+from kmunet.errors import TrainingError, TrainingStoppedError
+from kmunet.inference import Predictor
+from pipelines import prepare, split
+from pipelines.comparison import runs, worker
+from pipelines.comparison.memory import memory, peak_memory
+from pipelines.comparison.request import Limit, plan_runs
+from pipelines.paths import Paths
+
+ROOT = Path(__file__).parents[2]
+MODELS = ["u_kan", "km_unet"]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """Prepared data of 40 synthetic images, and params for tiny models."""
+    paths = Paths(tmp_path_factory.mktemp("compare"), "synthetic")
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["synthesize"] |= {"images": 40, "size": 48}
+    raw["sources"]["synthetic"]["sizes"] = [32]
+    raw["model"]["widths"] = [16, 24, 32]
+    raw["train"] |= {"threads": 1, "batch_size": 4}
+    raw["evaluate"] |= {"bootstrap": 200}
+    paths.params.write_text(yaml.safe_dump(raw))
+    params = parse_params(raw)
+    write_synthetic(paths.raw, **params.synthesize.model_dump())
+    prepare.run(params, paths)
+    split.run(params, paths)
+    return paths, params
+
+
+def compare(paths, *arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(paths.root)
+        return main(["compare", paths.dataset, *arguments])
+
+
+@pytest.fixture(scope="module")
+def done(workspace):
+    """Two models, two steps each: the folder of the report."""
+    paths, _ = workspace
+    assert compare(paths, "--models", *MODELS, "--steps", "2") == 0
+    return paths.root / "reports" / "compare" / "synthetic"
+
+
+def rows(file):
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def test_the_difference_is_that_of_the_images(done):
+    images = rows(done / "per_image.csv")
+    found = json.loads((done / "comparison.json").read_text())
+    values = {m: np.array([float(r[m]) for r in images]) for m in MODELS}
+    first, second = found["models"]
+    assert [first["model"], second["model"]] == MODELS
+    assert first["difference"] is None
+    gain = second["difference"]["iou"]
+    expected = (values["km_unet"] - values["u_kan"]).mean()
+    assert gain["mean"] == pytest.approx(expected, abs=1e-5)
+    assert gain["low"] <= gain["mean"] <= gain["high"]
+    assert first["iou"]["mean"] == pytest.approx(values["u_kan"].mean(), abs=1e-5)
+    assert found["counts"]["test"] == len(images)
+
+
+def test_each_is_told_with_what_it_took(done):
+    found = rows(done / "models.csv")
+    for row in found:
+        assert row["steps"] == "2.0"
+        assert 0 < float(row["step_cpu"]) <= float(row["cpu"])
+        assert float(row["memory"]) > 1e6
+        assert float(row["flops"]) > 1e5
+    assert len({row["parameters"] for row in found}) == 2
+    (epoch,) = [r for r in rows(done / "curves.csv") if r["model"] == "u_kan"]
+    assert 0 < float(epoch["cpu_minutes"]) < 1
+    assert found[0]["validation_iou"] == epoch["val_iou"]
+
+
+def test_the_page_shows_files_that_are_there(done):
+    html = (done / "report.html").read_text()
+    links = re.findall(r'(?:href|src)="([^"]+)"', html)
+    assert {"curves.png", "differences.png", "overlays.png"} <= set(links)
+    assert all((done / link).is_file() for link in links)
+    assert "2 models, 2 steps each" in html
+
+
+def test_again_it_trains_nothing_and_says_the_same(workspace, done, monkeypatch):
+    before = {f.name: f.read_bytes() for f in done.iterdir()}
+    monkeypatch.setattr(runs, "_start", None)
+    out = str(done.with_name("again"))
+    arguments = ("--models", *MODELS, "--steps", "2", "--out", out)
+    assert compare(workspace[0], *arguments) == 0
+    assert {f.name: f.read_bytes() for f in Path(out).iterdir()} == before
+
+
+def test_the_model_folder_is_one_that_a_predictor_takes(workspace, done):
+    paths, params = workspace
+    packed = open_packed(paths.prepared, paths.splits)
+    (planned,) = plan_runs(
+        params, paths, packed, ["km_unet"], [params.train.seed], Limit("steps", 2)
+    )
+    row = int(packed.indices("test")[0])
+    found = Predictor.load(planned.weights)(packed.images[row])
+    table = json.loads(planned.scores.read_text())
+    assert table[0]["row"] == row
+    assert table[0]["predicted_pixels"] == (found > 0.5).sum()
+    assert not (planned.folder / "checkpoints").exists()
+
+
+class Interrupted:
+    """Hears what a training says, and tells it to stop once."""
+
+    def __init__(self, after):
+        self.after, self.ledger = after, None
+
+    def say(self, message):
+        if message["step"] == self.after:
+            self.ledger.stop = True
+
+
+def train(params, packed, place, limit, after=None):
+    stop = Interrupted(after)
+    facts = worker.train(params, packed, limit, place, stop.say, stop)
+    return facts, load_file(place / "latest" / "best.safetensors")
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(workspace, tmp_path):
+    paths, params = workspace
+    packed = open_packed(paths.prepared, paths.splits)
+    threads, limit = torch.get_num_threads(), Limit("steps", 9)
+    (planned,) = plan_runs(params, paths, packed, ["u_kan"], [5], limit)
+    whole, weights = train(planned.params, packed, tmp_path / "whole", limit)
+    with pytest.raises(TrainingStoppedError):
+        train(planned.params, packed, tmp_path / "part", limit, after=1)
+    first = json.loads((tmp_path / "part" / "latest" / "spent.json").read_text())
+    found, again = train(planned.params, packed, tmp_path / "part", limit)
+    torch.set_num_threads(threads)
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+    assert found["steps"] == whole["steps"] == 9
+    assert found["cpu"] > first["cpu"] > 0
+    same = ("epoch", "lr", "train_loss", "val_iou")
+    for ours, theirs in zip(found["history"], whole["history"], strict=True):
+        assert {k: ours[k] for k in same} == {k: theirs[k] for k in same}
+
+
+def test_a_budget_of_cpu_time_ends_a_training(workspace, tmp_path):
+    paths, params = workspace
+    packed = open_packed(paths.prepared, paths.splits)
+    threads, limit = torch.get_num_threads(), Limit("cpu_minutes", 0.5 / 60)
+    (planned,) = plan_runs(params, paths, packed, ["u_kan"], [5], limit)
+    facts, _ = train(planned.params, packed, tmp_path, limit)
+    torch.set_num_threads(threads)
+    assert facts["cpu"] >= 0.5
+    assert 1 <= facts["steps"] < 10_000
+    assert facts["history"][0]["lr"] <= 1e-3
+
+
+def test_what_a_run_says_is_passed_on(workspace, tmp_path):
+    paths, params = workspace
+    packed = open_packed(paths.prepared, paths.splits)
+    limit = Limit("steps", 1)
+    (planned,) = plan_runs(params, paths, packed, ["u_kan"], [6], limit)
+    shutil.copytree(paths.root / "data", tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "prepared")
+    moved = runs.Run("u_kan", 6, planned.params, limit, Paths(tmp_path, "synthetic"),
+                     tmp_path / "run")  # fmt: skip
+    with pytest.raises(TrainingError, match=r"u_kan, seed 6: .*no such file"):
+        runs.results([moved], lambda run, message: None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "unet"], "no budget: give one of --minutes, --cpu-minutes"),
+        (["--steps", "0"], "--steps 0: must be above 0"),
+        (["--minutes", "nan"], "--minutes nan: must be above 0"),
+        (["--steps", "1", "--models", "resnet"], "--models: unknown model 'resnet'; k"),
+        (["--steps", "1", "--models", "unet", "unet"], "--models: unet is given twice"),
+        (["--steps", "1", "--seeds", "-1"], "--seeds: -1 must be 0 to"),
+        (["--steps", "1", "--set", "train.rate=1"], "train.rate: unknown key"),
+        (["--steps", "1", "--set", "train.seed=1"], "train.seed: --seeds gives"),
+        (["--steps", "1", "--set", "split.seed=3"], "another split.seed than params"),
+        (["--steps", "1", "--set", "train.batch_size=64"], "batch_size 64 is more"),
+    ],
+)
+def test_bad_input_is_refused_before_any_training(
+    workspace, capsys, monkeypatch, arguments, message
+):
+    monkeypatch.setattr(runs, "_start", None)
+    assert compare(workspace[0], *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_data_that_are_not_there_come_with_the_command(workspace, capsys):
+    paths = Paths(workspace[0].root, "busi")
+    assert compare(paths, "--steps", "1") == 2
+    error = capsys.readouterr().err
+    assert "data/prepared/busi: the data of busi are not there" in error
+    assert "add busi to 'datasets' in params.yaml, then `dvc repro split@busi`" in error
+
+
+def test_the_peak_of_memory_is_of_this_process():
+    before = peak_memory()
+    assert before >= memory() // 2
+    held = np.ones(64 * 2**20, np.uint8)  # written, so that it is resident
+    assert peak_memory() >= memory() > held.nbytes
