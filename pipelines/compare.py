@@ -29,7 +29,7 @@ BUDGETS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     add = parser.add_argument
-    add("dataset", metavar="DATASET", help="prepared and split: see docs/training.md")
+    add("dataset", metavar="DATASET", help="a data set that is prepared and split")
     which = "the first is compared with (default: km_unet unet)"
     add("--models", nargs="+", metavar="NAME", default=["km_unet", "unet"], help=which)
     seeds = "a training each (default: train.seed)"
@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pipelines.comparison.show import Show, print_table
     from pipelines.overrides import parse
     from pipelines.paths import Paths
+    from pipelines.stage import short
     from pipelines.train import check_before_start
 
     paths = Paths(Path.cwd(), arguments.dataset)
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out or paths.root / "reports" / "compare" / paths.dataset
     page, rows = report(out, found, packed, params, limit)
     print_table(rows)
-    print(f"report: {page}")
+    print(f"report: {short(page)}")
     return 0
 
 

@@ -112,7 +112,7 @@ class Registry:
                 python_model=str(HERE / "pyfunc.py"),
                 artifacts={"model": str(model)},
                 code_paths=[str(HERE.parent / "kmunet")],
-                pip_requirements=_requirements(record.params.get("model.name", "")),
+                pip_requirements=requirements(record.params.get("model.name", "")),
             )
             return self.client.create_model_version(
                 self.name,
@@ -299,7 +299,7 @@ def environment() -> str:
     return "\n".join(sorted(lines, key=str.lower)) + "\n"
 
 
-def _requirements(model: str) -> list[str]:
+def requirements(model: str) -> list[str]:
     """What a consumer needs: the registered model's own code imports no more."""
     from kmunet.models.registry import BASELINES
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from pipelines.comparison.request import Run
 
 Row = Mapping[str, Any]
+WIDE = 105  # columns of a terminal that take an interval beside its mean
 
 
 class Show:
@@ -94,10 +95,12 @@ def _values(message: Mapping[str, Any]) -> str:
 
 def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
     """The rows of the models: cost, time, and what they reach."""
+    console = console or Console()
+    gap = " " if console.width >= WIDE else "\n"
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", no_wrap=True)
     heads = ("params M", "GFLOPs", "steps", "ms/step", "MB", "val IoU", "test IoU",
-             "test Dice", "IoU difference")  # fmt: skip
+             f"less {rows[0]['model']}'s")  # fmt: skip
     for head in heads:
         table.add_column(head, justify="right")
     for row in rows:
@@ -109,13 +112,12 @@ def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
             "-" if row["step_wall"] is None else f"{1e3 * row['step_wall']:.0f}",
             f"{row['memory'] / 1e6:.0f}",
             f"{row['validation_iou']:.3f}",
-            _interval(row["iou"]),
-            _interval(row["dice"]),
-            _interval(row["difference"]["iou"], "+") if row["difference"] else "",
+            _interval(row["iou"], gap),
+            _interval(row["difference"]["iou"], gap, "+") if row["difference"] else "",
         )
-    (console or Console()).print(table)
+    console.print(table)
 
 
-def _interval(value: Mapping[str, float], sign: str = "") -> str:
-    text = f"{value['mean']:{sign}.3f}"
-    return f"{text} \\[{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"
+def _interval(value: Mapping[str, float], gap: str, sign: str = "") -> str:
+    text = f"{value['mean']:{sign}.3f}{gap}"
+    return f"{text}\\[{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"

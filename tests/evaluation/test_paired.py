@@ -14,9 +14,7 @@ GROUPS = ["a", "a", "a", "b", "b", None, "c", "c", "c", "c", None, "b"]
 def test_equals_a_direct_bootstrap_over_groups():
     """Whole groups are drawn, as many as there are, with numpy's own generator."""
     labels = ["a", "b", 5, "c", 10]
-    members = [
-        [n for n in range(12) if (GROUPS[n] or n) == label] for label in labels
-    ]
+    members = [[n for n in range(12) if (GROUPS[n] or n) == label] for label in labels]
     rng, gains = np.random.default_rng(7), []
     for _ in range(400):
         drawn = [n for k in rng.integers(5, size=5) for n in members[k]]

@@ -1,5 +1,6 @@
 """Predictor: any uint8 image in, probabilities at its own size out."""
 
+import json
 import subprocess
 import sys
 
@@ -7,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kmunet.errors import DataError
 from kmunet.inference import Predictor
-from kmunet.models import build_model
+from kmunet.models import MODELS, build_model
 
 RNG = np.random.default_rng(2)
 
@@ -136,3 +137,20 @@ def test_needs_neither_pydantic_nor_the_data_and_tracking_packages():
     )
     assert answer.stdout.strip() == "[]"
     assert answer.stderr == ""
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_folder_of_any_model_is_loaded(model_folder, name):
+    """What training exports for it; a registered model loads the same way."""
+    card = json.loads((model_folder / "model.json").read_text())
+    arguments = card["model"] | {"name": name, "widths": [16, 24, 32]}
+    torch.manual_seed(0)
+    model = build_model(**arguments).eval()
+    save_file(model.state_dict(), model_folder / "model.safetensors")
+    (model_folder / "model.json").write_text(json.dumps(card | {"model": arguments}))
+    loaded = Predictor.load(model_folder)
+    image = noise(40, 50, 3)
+    assert loaded(image).shape == (40, 50)
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(x), model(x), rtol=0, atol=0)

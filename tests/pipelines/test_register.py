@@ -24,7 +24,7 @@ from kmunet.models import build_model
 from pipelines import prepare, register, rollback, split
 from pipelines.paths import Paths
 from pipelines.register import flatten, numbers
-from pipelines.tracking import Registry
+from pipelines.tracking import Registry, requirements
 
 ROOT = Path(__file__).parents[2]
 NOTHING, EVERYTHING = -30.0, 30.0
@@ -191,6 +191,20 @@ def test_flatten_and_numbers():
     nested = {"a": {"b": 1, "c": [1, 2]}, "d": True, "e": None}
     assert flatten(nested) == {"a.b": 1, "a.c": [1, 2], "d": True, "e": None}
     assert numbers(nested, "test") == {"test.a.b": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("model", "needed"),
+    [
+        ("km_unet", set()),
+        ("unet_plus_plus", {"monai"}),
+        ("swin_unetr", {"monai", "einops"}),
+    ],
+)
+def test_a_version_requires_what_its_network_imports(model, needed):
+    names = {line.split("==")[0] for line in requirements(model)}
+    assert names & {"monai", "einops"} == needed
+    assert {"torch", "numpy", "safetensors"} <= names
 
 
 def test_a_champion_is_not_compared_on_images_that_it_has_learnt_from(
