@@ -1,5 +1,6 @@
 """Figures of a comparison: learning curves against time, differences with intervals."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def learning_curves(
             axes.step(minutes, best, color=colour, lw=2, where="post", label=name)
     tidy(axes, label, "IoU, validation")
     axes.set_xlim(left=0)
-    axes.set_ylim(0.0, 1.0)
+    low = min((row["val_iou"] for row in curves), default=0.0)
+    axes.set_ylim(math.floor(10 * low) / 10, 1.0)
     axes.legend(frameon=False, loc="lower right")
     save(figure, path)
 

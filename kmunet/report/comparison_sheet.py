@@ -44,7 +44,7 @@ def write_comparison_sheet(
         captions += [f"{m} {v:.3f}" for m, v in zip(models, row.ious, strict=True)]
         pictures = [outlined(row.image, [], SIDE)]
         for pred in row.preds:
-            lines = [(row.truth, GREEN, 5), (pred, MAGENTA, 2)]
+            lines = [(row.truth, GREEN, 4), (pred, MAGENTA, 2)]
             pictures.append(outlined(row.image, lines, SIDE))
         for place, (text, picture) in enumerate(zip(captions, pictures, strict=True)):
             left = place * cell

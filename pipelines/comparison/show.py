@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -12,7 +12,7 @@ from rich.table import Table
 from pipelines.comparison.request import Run
 
 Row = Mapping[str, Any]
-WIDE = 105  # columns of a terminal that take an interval beside its mean
+WIDE = 110  # columns of a terminal that has room for the cost
 
 
 class Show:
@@ -94,30 +94,42 @@ def _values(message: Mapping[str, Any]) -> str:
 
 
 def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
-    """The rows of the models: cost, time, and what they reach."""
+    """What the models reach and, where it is wide enough, what they cost."""
     console = console or Console()
-    gap = " " if console.width >= WIDE else "\n"
+    columns = _columns(rows, console.width >= WIDE)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("model", no_wrap=True)
-    heads = ("params M", "GFLOPs", "steps", "ms/step", "MB", "val IoU", "test IoU",
-             f"less {rows[0]['model']}'s")  # fmt: skip
-    for head in heads:
-        table.add_column(head, justify="right")
-    for row in rows:
-        table.add_row(
-            row["model"],
-            f"{row['parameters'] / 1e6:.2f}",
-            f"{row['flops'] / 1e9:.2f}",
-            f"{row['steps']:.0f}",
-            "-" if row["step_wall"] is None else f"{1e3 * row['step_wall']:.0f}",
-            f"{row['memory'] / 1e6:.0f}",
-            f"{row['validation_iou']:.3f}",
-            _interval(row["iou"], gap),
-            _interval(row["difference"]["iou"], gap, "+") if row["difference"] else "",
-        )
+    for head in columns:
+        side: Literal["left", "right"] = "left" if head == "model" else "right"
+        table.add_column(head, justify=side, no_wrap=True)
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
     console.print(table)
 
 
-def _interval(value: Mapping[str, float], gap: str, sign: str = "") -> str:
-    text = f"{value['mean']:{sign}.3f}{gap}"
-    return f"{text}\\[{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"
+def _columns(rows: Sequence[Row], wide: bool) -> dict[str, list[str]]:
+    cost = {
+        "params": [f"{row['parameters'] / 1e6:.2f} M" for row in rows],
+        "GFLOPs": [f"{row['flops'] / 1e9:.2f}" for row in rows],
+        "ms/step": [_milliseconds(row["step_wall"]) for row in rows],
+        "MB": [f"{row['memory'] / 1e6:.0f}" for row in rows],
+    }
+    return {
+        "model": [row["model"] for row in rows],
+        **(cost if wide else {}),
+        "steps": [f"{row['steps']:.0f}" for row in rows],
+        "val IoU": [f"{row['validation_iou']:.3f}" for row in rows],
+        "test IoU": [_interval(row["iou"]) for row in rows],
+        f"less {rows[0]['model']}'s": [
+            _interval(row["difference"]["iou"], "+") if row["difference"] else ""
+            for row in rows
+        ],
+    }
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1e3 * seconds:.0f}"
+
+
+def _interval(value: Mapping[str, float], sign: str = "") -> str:
+    text = f"{value['mean']:{sign}.3f}"
+    return f"{text} \\[{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"
