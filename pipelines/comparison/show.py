@@ -113,16 +113,17 @@ def _columns(rows: Sequence[Row], wide: bool) -> dict[str, list[str]]:
         "ms/step": [_milliseconds(row["step_wall"]) for row in rows],
         "MB": [f"{row['memory'] / 1e6:.0f}" for row in rows],
     }
+    differences = [
+        _interval(row["difference"]["iou"], "+") if row["difference"] else ""
+        for row in rows
+    ]
     return {
         "model": [row["model"] for row in rows],
         **(cost if wide else {}),
         "steps": [f"{row['steps']:.0f}" for row in rows],
         "val IoU": [f"{row['validation_iou']:.3f}" for row in rows],
         "test IoU": [_interval(row["iou"]) for row in rows],
-        f"less {rows[0]['model']}'s": [
-            _interval(row["difference"]["iou"], "+") if row["difference"] else ""
-            for row in rows
-        ],
+        **({f"less {rows[0]['model']}'s": differences} if len(rows) > 1 else {}),
     }
 
 
