@@ -143,6 +143,7 @@ def _facts(
     values = params.model_dump(mode="json", by_alias=True)
     return {
         "dataset": found[0].run.paths.dataset,
+        "classes": list(packed.classes),
         "size": packed.size,
         "counts": {k: v["images"] for k, v in packed.division["counts"].items()},
         "groups": len(group_members([row["group"] for row in found[0].table])),

@@ -57,7 +57,8 @@ def write_comparison(folder: Path, found: Comparison) -> Path:
     learning_curves(folder / "curves.png", names, found.curves, found.facts["clock"])
     if len(names) > 1:
         differences(folder / "differences.png", found.models)
-    write_comparison_sheet(folder / "overlays.png", names, found.sheet)
+    sheet = folder / "overlays.png"
+    write_comparison_sheet(sheet, names, found.sheet, found.facts["classes"])
     page = folder / "report.html"
     html = environment().get_template("compare.html.j2").render(c=found, **found.facts)
     page.write_text(html, encoding="utf-8", newline="\n")

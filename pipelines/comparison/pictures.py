@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmunet.config import EvaluateParams
-from kmunet.data.resize import resize_probabilities
+from kmunet.data.resize import resize_maps
 from kmunet.data.store import PackedSet
 from kmunet.device import choose_device
-from kmunet.inference import Predictor
+from kmunet.inference import Predictor, labels
 from kmunet.report.comparison_sheet import SheetRow
 from pipelines.comparison.runs import Result
 from pipelines.scoring import scored_pair
@@ -56,7 +56,7 @@ def sheet_rows(
 
 def _masks(
     result: Result, packed: PackedSet, rows: list[int], params: EvaluateParams
-) -> list[NDArray[np.bool_]]:
+) -> list[NDArray[np.uint8]]:
     """As they were scored."""
     device = choose_device(result.run.params.train.device)
     maps = Predictor.load(result.run.weights, device).batch(packed.images[rows])
@@ -64,6 +64,6 @@ def _masks(
     for row, probabilities in zip(rows, maps, strict=True):
         if params.resolution == "native":
             size = packed.prepared.native_mask(row).shape
-            probabilities = resize_probabilities(probabilities, *size)
-        found.append(probabilities > params.threshold)
+            probabilities = resize_maps(probabilities, *size)
+        found.append(labels(probabilities, params.threshold))
     return found

@@ -13,7 +13,7 @@ from typing import Any
 from kmunet.config import Params, parse_params
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.errors import ConfigError, DataError
-from kmunet.models import MODELS
+from kmunet.models.registry import BASELINES, MODELS
 from pipelines.overrides import Value, expand, overridden
 from pipelines.paths import Paths, state_dir
 from pipelines.receipt import SCORING, code_digest
@@ -158,6 +158,8 @@ def run_params(params: Params, model: str, seed: int, limit: Limit) -> Params:
     """params.yaml for one run. Raises ConfigError, as for widths or a warm-up."""
     raw: dict[str, Any] = params.model_dump(mode="json", by_alias=True)
     raw["model"]["name"] = model
+    if model in BASELINES:
+        raw["model"]["deep_supervision"] = False  # as widths, of no meaning to them
     raw["train"] |= {
         "seed": seed,
         "workers": 1,

@@ -28,6 +28,7 @@ from kmunet.training import fit
 from kmunet.training.checkpoint import TrainingState
 from kmunet.training.determinism import make_deterministic
 from kmunet.training.losses import LOSSES
+from kmunet.training.supervision import supervise
 from pipelines.comparison.ledger import Ledger, Spent
 from pipelines.comparison.memory import memory
 from pipelines.comparison.request import Limit
@@ -91,7 +92,7 @@ def do(task: dict[str, Any], say: Say, stop: Stop) -> None:
     say({"share": 1.0, "scoring": True})
     torch.set_num_threads(params.train.threads)
     predictor = Predictor.load(weights, choose_device(params.train.device))
-    with MaskFile(folder) as masks:
+    with MaskFile(folder, len(packed.classes)) as masks:
         scored = score(predictor, packed, params.evaluate, masks)
     table = [{"row": r, **t} for r, t in zip(scored.rows, scored.table, strict=True)]
     write(Path(task["scores"]), table)
@@ -102,12 +103,12 @@ def train(
 ) -> dict[str, Any]:
     """`fit` within the budget; what it took."""
     make_deterministic(params.train.seed, params.train.threads)
-    build_model(**model_arguments(params))  # imports what it needs
+    build_model(**model_arguments(params, packed))  # imports what it needs
     before, data = memory(), training_data(params, packed)
     with use_backend(params.train.scan_backend):
-        cost = warm_up(params, packed.size)
+        cost = warm_up(params, packed)
     make_deterministic(params.train.seed, params.train.threads)
-    model = build_model(**model_arguments(params))
+    model = build_model(**model_arguments(params, packed))
     ledger = Ledger(place, limit, say)
     stop.ledger = ledger
     state = fit(model, data, params.train, ledger, ledger)
@@ -115,17 +116,18 @@ def train(
     return cost | usage(ledger.spent, state, before)
 
 
-def warm_up(params: Params, size: int) -> dict[str, Any]:
+def warm_up(params: Params, packed: PackedSet) -> dict[str, Any]:
     """One step on nothing, so that no budget pays for what is compiled or imported.
 
     Also counts parameters and operations.
     """
-    model = build_model(**model_arguments(params))
-    cost = {"parameters": parameter_count(model), "flops": flops(model, size)}
+    model = build_model(**model_arguments(params, packed))
+    cost = {"parameters": parameter_count(model), "flops": flops(model, packed.size)}
     device = choose_device(params.train.device)
-    image = torch.zeros((2, 3, size, size), device=device)
-    logits = model.to(device).train()(image)
-    LOSSES[params.train.loss](logits, torch.zeros_like(logits)).backward()  # type: ignore[no-untyped-call]
+    image = torch.zeros((2, 3, packed.size, packed.size), device=device)
+    outputs = model.to(device).train()(image)
+    _, loss = supervise(LOSSES[params.train.loss], outputs, image[:, :1])
+    loss.backward()  # type: ignore[no-untyped-call]
     return cost
 
 

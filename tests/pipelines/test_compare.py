@@ -124,6 +124,30 @@ def test_the_model_folder_is_one_that_a_predictor_takes(workspace, done):
     assert not (planned.folder / "checkpoints").exists()
 
 
+def test_beside_model_seed_and_budget_all_is_the_same(workspace):
+    paths, params = workspace
+    deep = params.model.model_copy(update={"deep_supervision": True})
+    params = params.model_copy(update={"model": deep})
+    packed = open_packed(paths.prepared, paths.splits)
+    limit = Limit("epochs", 3)
+    planned = plan_runs(params, paths, packed, ["km_unet", "unet"], [1, 2], limit)
+    assert len({run.folder for run in planned}) == 4
+    first, *others = (run.params.model_dump() for run in planned)
+    for other in others:
+        for section, keys in {"model": ["name", "deep_supervision"],
+                              "train": ["seed"]}.items():  # fmt: skip
+            assert (
+                other.pop(section) | {k: first[section][k] for k in keys}
+                == (first[section])
+            )
+        assert other == {k: v for k, v in first.items() if k in other}
+    assert [run.params.train.seed for run in planned] == [1, 2, 1, 2]
+    assert [r.params.model.deep_supervision for r in planned] == 2 * [True] + 2 * [
+        False
+    ]
+    assert first["train"]["epochs"] == 3
+
+
 class Interrupted:
     """Hears what a training says, and tells it to stop once."""
 

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from kmunet.report.comparison import Comparison, write_comparison
-from kmunet.report.comparison_sheet import SIDE, SheetRow
-from kmunet.report.contours import GREEN, MAGENTA
+from kmunet.report.comparison_sheet import SIDE, SheetRow, write_comparison_sheet
+from kmunet.report.contours import GREEN, MAGENTA, class_colour
 
 FACTS = {
-    "dataset": "lesions", "size": 32, "budget": "2 CPU minutes", "clock": "cpu",
+    "dataset": "lesions", "size": 32, "classes": ["lesion"],
+    "budget": "2 CPU minutes", "clock": "cpu",
     "counts": {"train": 9, "validation": 3, "test": 4}, "groups": 4, "seeds": [1, 2],
     "baseline": "unet", "confidence": 0.95, "resolution": "native",
     "machine": {"device": "x", "threads": 1, "torch": "2"}, "params": {"lr": 1e-3},
@@ -38,6 +39,7 @@ def sheet_rows():
     rows, columns = np.mgrid[:40, :60]
     truth = (rows - 20) ** 2 + (columns - 30) ** 2 < 100
     image = np.full((40, 60, 3), 90, np.uint8)
+    truth = truth.astype(np.uint8)
     shifted = np.roll(truth, 9, axis=1)
     return [SheetRow("worst: a/<1>", image, truth, [shifted, truth], [0.2, 1.0])]
 
@@ -93,3 +95,15 @@ def test_the_sheet_has_a_plain_picture_and_one_a_model(found):
     assert not has(plain, GREEN)
     assert all(has(part, c) for part in (first, second) for c in (GREEN, MAGENTA))
     assert not np.array_equal(first, second)
+
+
+def test_of_several_classes_the_truth_comes_first_in_their_colours(tmp_path):
+    (row,) = sheet_rows()
+    truth = row.truth * 2
+    rows = [SheetRow("one", row.image, truth, [row.truth], [0.0])]
+    write_comparison_sheet(tmp_path / "s.png", ["unet"], rows, ["benign", "malignant"])
+    pixels = np.asarray(Image.open(tmp_path / "s.png"))[56:]
+    for part, value in zip(np.split(pixels, 2, axis=1), (2, 1), strict=True):
+        for colour in (1, 2):
+            drawn = (part == np.array(class_colour(colour))).all(-1).any()
+            assert drawn == (colour == value)
