@@ -11,7 +11,7 @@ def test_commands_from_above_the_library_are_there(capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
     shown = capsys.readouterr().out
-    assert all(name in shown for name in ("data", "bench", "lineage", "verify"))
+    assert all(n in shown for n in ("data", "bench", "compare", "lineage", "verify"))
 
 
 def test_one_that_cannot_be_imported_says_so_and_leaves_the_others(monkeypatch, capsys):

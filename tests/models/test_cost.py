@@ -6,8 +6,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kmunet.models import build_model
-from kmunet.models.cost import flops, parameter_count, ss2d_flops
-from kmunet.nn import SS2D, KANLinear
+from kmunet.models.cost import attention_flops, flops, parameter_count, ss2d_flops
+from kmunet.nn import SS2D, EfficientMultiScaleAttention, KANLinear
 from kmunet.ops import use_backend
 
 
@@ -42,7 +42,17 @@ def test_a_scan_counts_its_products_and_nine_operations_a_state():
     with use_backend("naive"), torch.no_grad(), counter:
         block(image)
     scans = 4 * 64 * 64 * (9 * 16 + 1)  # directions, channels, pixels
-    assert ss2d_flops(block, 64) == counter.get_total_flops() + scans
+    assert ss2d_flops(block, 8, 8) == counter.get_total_flops() + scans
+
+
+def test_an_attention_counts_as_in_torchs_operations():
+    block, image = EfficientMultiScaleAttention(32), torch.zeros(1, 32, 8, 12)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        block.plain(image)
+    assert attention_flops(block, 8, 12) == counter.get_total_flops()
+    alone = nn.Sequential(nn.Conv2d(3, 32, 1), block)
+    assert flops(alone, 16) == 256 * 2 * 3 * 32 + attention_flops(block, 16, 16)
 
 
 @pytest.mark.parametrize("scan", ["auto", "chunked"])
@@ -56,7 +66,7 @@ def test_of_a_network_they_do_not_depend_on_the_scan(scan):
     without = build_model("km_unet", widths=(16, 6, 10), ss2d=False)
     blocks = [m for m in model.modules() if isinstance(m, SS2D)]
     assert len(blocks) == 7
-    assert flops(without, 32) < expected - 7 * min(ss2d_flops(b, 4) for b in blocks)
+    assert flops(without, 32) < expected - 7 * min(ss2d_flops(b, 2, 2) for b in blocks)
 
 
 def test_parameters_that_do_not_learn_are_not_counted():
