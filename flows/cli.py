@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flows import overrides, terminal
+from flows import terminal
 from flows.plan import make_plan
 from flows.summary import show
 from kmunet.errors import KMUNetError
+from pipelines import overrides
 
 
 def main(flow: Callable[..., Any], argv: Sequence[str] | None = None) -> int:

@@ -20,13 +20,13 @@ from prefect.states import Failed
 from flows import artifacts
 from flows.downloads import downloaded
 from flows.failures import quieten
-from flows.overrides import Value
 from flows.pipeline import addresses
 from flows.plan import Plan, make_plan
 from flows.results import Result, read_metrics, standing
 from flows.stages import run_stage
 from flows.workspace import publish, workspace
 from kmunet.errors import KMUNetError
+from pipelines.overrides import Value
 from pipelines.paths import Paths
 
 quieten()

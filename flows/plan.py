@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.overrides import Value, expand, overridden
 from flows.pipeline import source_stage
 from flows.repository import toplevel
 from flows.tracked import tracked
 from kmunet.config import Params
 from kmunet.data.address import is_url, parse
 from kmunet.errors import ConfigError, KMUNetError, SourceError
+from pipelines.overrides import Value, expand, overridden
 from pipelines.paths import Paths
 
 MARGIN = 500 * 2**20  # bytes: checkpoints, the environment of a run, its report

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flows import overrides
 from flows.pipeline import dvc, source_stage
 from flows.plan import Plan
 from flows.repository import changed, git
 from flows.tracked import restore
+from pipelines import overrides
 from pipelines.paths import Paths
 
 

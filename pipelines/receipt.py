@@ -18,7 +18,8 @@ import torch
 from kmunet.errors import CheckpointError
 
 FILE = "receipt.json"
-_TRAINING = ("data", "ops", "nn", "models", "training")
+TRAINING = ("data", "ops", "nn", "models", "training")
+SCORING = ("data", "evaluation", "inference")
 _PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
 
 
@@ -78,11 +79,11 @@ def read_receipt(folder: Path) -> Receipt:
         raise CheckpointError(f"{folder / FILE}: not a receipt ({error})") from None
 
 
-def code_digest() -> str:
-    """sha256 of the part of the library that trains: Python, C++ and headers."""
+def code_digest(parts: Sequence[str] = TRAINING) -> str:
+    """sha256 of parts of the library, those that train: Python, C++ and headers."""
     library = Path(__file__).parents[1] / "kmunet"
     digest = hashlib.sha256()
-    for folder in _TRAINING:
+    for folder in parts:
         for path in sorted((library / folder).rglob("*")):
             if path.suffix in (".py", ".cpp", ".h"):
                 digest.update(path.relative_to(library).as_posix().encode())

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kmunet.config import Params, parse_params
 from kmunet.data.dataset import SegmentationDataset
@@ -22,9 +22,11 @@ from kmunet.training.determinism import make_deterministic
 from pipelines.content import receive, send
 from pipelines.paths import Paths, state_dir
 from pipelines.progress import TrainingProgress
-from pipelines.ray_backend import Cluster, run_on_ray, shutdown
 from pipelines.receipt import Receipt, code_digest, make_receipt
 from pipelines.stage import stage_main
+
+if TYPE_CHECKING:
+    from pipelines.ray_backend import Cluster
 
 MUCH_OUTSIDE = 0.1  # of the numbers that go into KAN layers
 
@@ -35,6 +37,8 @@ def run(params: Params, paths: Paths) -> None:
     A run that was interrupted goes on from its last checkpoint: its name is a hash of
     all that determines its result.
     """
+    from pipelines.ray_backend import run_on_ray, shutdown  # seconds, and much memory
+
     packed = open_packed(paths.prepared, paths.splits, params.train.size)
     check_before_start(params, packed)
     cluster = cluster_for(params, paths, packed)
@@ -44,7 +48,7 @@ def run(params: Params, paths: Paths) -> None:
             TrainingProgress() as progress,
             run_on_ray(train_worker, config, cluster, progress.update) as checkpoint,
         ):
-            _export(checkpoint, params, packed, paths.model)
+            export(checkpoint, params, packed, paths.model)
     finally:
         shutdown()
     shutil.rmtree(cluster.storage / cluster.name, ignore_errors=True)
@@ -82,7 +86,7 @@ def train_worker(config: dict[str, Any], reporter: Reporter) -> None:
     packed = open_packed(*places, params.train.size)
     fit(
         build_model(**model_arguments(params, packed)),
-        _data(params, packed),
+        training_data(params, packed),
         params.train,
         reporter,
     )
@@ -115,7 +119,8 @@ def _transform(params: Params) -> Transform | None:
     return build_transform(params.transforms(), params.train.seed, key)
 
 
-def _data(params: Params, packed: PackedSet) -> TrainingData:
+def training_data(params: Params, packed: PackedSet) -> TrainingData:
+    """The images of the split, augmented to learn from, plain to select on."""
     transform = _transform(params)
     train = SegmentationDataset(packed, packed.indices("train"), transform)
     validation = SegmentationDataset(packed, packed.indices("validation"))
@@ -135,8 +140,10 @@ def _scaling(
     return (0.406, 0.456, 0.485), (255 * 0.225, 255 * 0.224, 255 * 0.229)
 
 
-def cluster_for(params: Params, paths: Paths, packed: PackedSet) -> Cluster:
+def cluster_for(params: Params, paths: Paths, packed: PackedSet) -> "Cluster":
     """What the training asks of Ray, and the name under which it resumes."""
+    from pipelines.ray_backend import Cluster
+
     train = params.train
     return Cluster(
         workers=train.workers,
@@ -144,11 +151,11 @@ def cluster_for(params: Params, paths: Paths, packed: PackedSet) -> Cluster:
         gpu=choose_device(train.device).type == "cuda",
         max_failures=train.max_failures,
         storage=state_dir(paths.root) / "ray",
-        name=_run_name(params, paths.dataset, packed),
+        name=run_name(params, paths.dataset, packed),
     )
 
 
-def _run_name(params: Params, dataset: str, packed: PackedSet) -> str:
+def run_name(params: Params, dataset: str, packed: PackedSet) -> str:
     """A hash of parameters, data and code: only the same run resumes."""
     sections = params.model_dump(mode="json", by_alias=True)
     transforms = sections["presets"][params.augment]
@@ -159,8 +166,8 @@ def _run_name(params: Params, dataset: str, packed: PackedSet) -> str:
     return f"{dataset}-{digest.hexdigest()[:16]}"
 
 
-def _export(checkpoint: Path, params: Params, packed: PackedSet, target: Path) -> None:
-    """Write the model folder whole or not at all."""
+def export(checkpoint: Path, params: Params, packed: PackedSet, target: Path) -> None:
+    """Write the model folder, named as the data set, whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".incoming-") as folder:

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.overrides import expand, overridden, parse, write
 from kmunet.errors import ConfigError
+from pipelines.overrides import expand, overridden, parse, write
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
