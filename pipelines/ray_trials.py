@@ -98,7 +98,7 @@ def run_trials(
     names = {task.remote(job, board): job["name"] for job in jobs}
     told = False
     while names:
-        done, _ = ray.wait(list(names), timeout=0.5)
+        done, _ = ray.wait(list(names), timeout=0.2)
         if asked.is_set() and not told:
             told = True
             ray.get(board.stop.remote())
@@ -176,7 +176,7 @@ def _listening(board: Any) -> Iterator[Event]:
     told, ended = Event(), Event()
 
     def listen() -> None:
-        while not ended.wait(1.0):
+        while not ended.wait(0.25):
             try:
                 if _is_stopping(board):
                     told.set()
