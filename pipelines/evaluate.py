@@ -15,7 +15,7 @@ from kmunet.data.digest import sha256_of
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.device import choose_device
 from kmunet.errors import CheckpointError
-from kmunet.evaluation import breakdown, pool, summarize, summarize_classes
+from kmunet.evaluation import breakdown
 from kmunet.inference import Predictor, read_history
 from kmunet.report import (
     Example,
@@ -26,7 +26,7 @@ from kmunet.report import (
     write_report,
 )
 from pipelines.paths import Paths
-from pipelines.scoring import MaskFile, Scored, score, scored_pair
+from pipelines.scoring import MaskFile, Scored, measure, score, scored_pair
 from pipelines.stage import stage_main
 
 
@@ -40,24 +40,6 @@ def run(params: Params, paths: Paths) -> None:
         report = _report(params, paths, packed, predictor, scored, history)
     _write(paths, report)
     print(_headline(paths, report.metrics), flush=True)
-
-
-def measure(scored: Scored, params: EvaluateParams) -> dict[str, Any]:
-    """The numbers of metrics/<data set>.json that come from the masks alone."""
-    iou, dice = pool(scored.shared)
-    drawn: dict[str, Any] = {
-        "samples": params.bootstrap,
-        "confidence": params.confidence,
-        "seed": params.seed,
-    }
-    classes = summarize_classes(scored.table, **drawn)
-    return {
-        **summarize(scored.table, **drawn),
-        **({"classes": classes} if classes else {}),
-        "paper": {"pooled_iou": iou, "pooled_dice": dice},
-        "resolution": params.resolution,
-        "threshold": params.threshold,
-    }
 
 
 def _report(

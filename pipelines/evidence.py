@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from kmunet.config import Params
 from kmunet.data.digest import sha256_of
 from pipelines.paths import Paths
 
@@ -53,6 +54,35 @@ def tags(record: Mapping[str, Any]) -> dict[str, str]:
         "raw_digest": record.get("raw", {}).get("digest"),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def registered_name(params: Params, dataset: str) -> str:
+    """The experiment and the registered model of a data set in MLflow."""
+    return f"{params.register_.prefix}-{dataset}"
+
+
+def used_params(params: Params, dataset: str) -> dict[str, Any]:
+    """The parameters that made the model."""
+    sections = params.model_dump(mode="json", by_alias=True)
+    names = ("prepare", "split", "augment", "model", "train", "evaluate")
+    used = {name: sections[name] for name in names}
+    chosen = {params.augment: sections["presets"][params.augment]}
+    return {**used, "presets": chosen, "source": sections["sources"][dataset]}
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return dotted keys for nested mappings; lists stay whole."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def git_commit(root: Path) -> str:
+    """The commit, with -dirty where files are not as committed."""
+    return _git(root, "describe", "--always", "--abbrev=40", "--dirty").strip()
 
 
 def params_digest(used: Mapping[str, Any]) -> str:

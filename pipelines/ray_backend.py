@@ -1,4 +1,4 @@
-"""Ray Train (V2) behind the library's Reporter: the only file that imports ray."""
+"""Ray Train (V2) behind the library's Reporter: what training needs of ray."""
 
 import os
 import signal
@@ -23,6 +23,7 @@ from kmunet.errors import (
 )
 from kmunet.training.reporter import Progress, Reporter
 from pipelines.quiet import SETTINGS
+from pipelines.signals import asking_to_stop
 
 WorkerLoop = Callable[[dict[str, Any], Reporter], None]
 
@@ -91,7 +92,7 @@ def run_on_ray(
     SIGTERM, once the workers have saved; a second SIGTERM ends at once.
     """
     if not ray.is_initialized():
-        _connect(cluster)
+        connect(cluster.workers * cluster.threads)
     _check_resources(cluster)
     board = _Board.remote()  # type: ignore[attr-defined]
     trainer = TorchTrainer(
@@ -100,7 +101,7 @@ def run_on_ray(
         scaling_config=_scaling(cluster),
         run_config=_run_config(cluster),
     )
-    with _asking_to_stop() as asked, _watching(board, on_progress, asked):
+    with asking_to_stop(signal.SIGTERM) as asked, _watching(board, on_progress, asked):
         try:
             result = trainer.fit()
         except TrainingFailedError as error:
@@ -160,14 +161,14 @@ def _run_config(cluster: Cluster) -> ray.train.RunConfig:
     )
 
 
-def _connect(cluster: Cluster) -> None:
-    """Join the cluster that RAY_ADDRESS names, or start one on this machine."""
+def connect(cpus: int) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start one here with these CPUs."""
     runtime = {"env_vars": {**SETTINGS, "PYTHONPATH": _python_path()}}
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(runtime_env=runtime, **quiet)
         return
-    cores = max(os.cpu_count() or 1, cluster.workers * cluster.threads)
+    cores = max(os.cpu_count() or 1, cpus)
     ray.init(
         num_cpus=cores,
         include_dashboard=False,
@@ -220,26 +221,6 @@ class _Board:
 
     def read(self) -> tuple[dict[str, Any] | None, tuple[str, bool] | None]:
         return self.latest, self.error
-
-
-@contextmanager
-def _asking_to_stop() -> Iterator[threading.Event]:
-    """An event that the first SIGTERM sets; the next one does what it did before."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked  # signals are the main thread's
-        return
-    before = signal.getsignal(signal.SIGTERM)
-
-    def ask(number: int, frame: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGTERM, before)
-
-    signal.signal(signal.SIGTERM, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

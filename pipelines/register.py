@@ -7,7 +7,6 @@ what it is made of, and not registered again.
 import csv
 import hashlib
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,14 @@ from kmunet.config import Params
 from kmunet.data.digest import sha256_of
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.errors import ServiceError
-from pipelines.evidence import lineage, tags
+from pipelines.evidence import (
+    flatten,
+    git_commit,
+    lineage,
+    registered_name,
+    tags,
+    used_params,
+)
 from pipelines.gate import FEWEST, Decision, decide, scores, unfair
 from pipelines.paths import Paths
 from pipelines.stage import stage_main
@@ -40,11 +46,6 @@ def run(params: Params, paths: Paths) -> None:
     else:
         _pass_gate(params, packed, registry, version)
     _write(paths.registration, {"identity": identity, "model": registry.name})
-
-
-def registered_name(params: Params, dataset: str) -> str:
-    """The registered model's name in MLflow."""
-    return f"{params.register_.prefix}-{dataset}"
 
 
 def promote(registry: Registry, version: str, champion: ModelVersion | None) -> None:
@@ -114,7 +115,7 @@ def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> R
             for row in csv.DictReader(file)
         ]
     lock = paths.root / "dvc.lock"
-    used = _used(params, paths.dataset)
+    used = used_params(params, paths.dataset)
     evidence = lineage(paths, used)
     return Record(
         params=flatten(used),
@@ -125,7 +126,7 @@ def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> R
             "identity": identity,
             "data_fingerprint": packed.fingerprint,
             "checkpoint_sha256": _sha256(paths.model / "model.safetensors"),
-            "git_commit": _git_commit(paths.root),
+            "git_commit": git_commit(paths.root) or "unknown",
             **tags(evidence),
         },
         shape=packed.images.shape,
@@ -137,16 +138,6 @@ def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> R
     )
 
 
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Return dotted keys for nested mappings; lists stay whole."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
 def numbers(metrics: dict[str, Any], prefix: str) -> dict[str, float]:
     """Return the numeric leaves of the metrics, with dotted keys."""
     return {
@@ -156,15 +147,6 @@ def numbers(metrics: dict[str, Any], prefix: str) -> dict[str, float]:
     }
 
 
-def _used(params: Params, dataset: str) -> dict[str, Any]:
-    """Return the parameters that made the model."""
-    sections = params.model_dump(mode="json", by_alias=True)
-    names = ("prepare", "split", "augment", "model", "train", "evaluate")
-    used = {name: sections[name] for name in names}
-    chosen = {params.augment: sections["presets"][params.augment]}
-    return {**used, "presets": chosen, "source": sections["sources"][dataset]}
-
-
 def _identity(params: Params, paths: Paths) -> str:
     """What the version is made of; not when, where or by whom it was registered.
 
@@ -172,7 +154,7 @@ def _identity(params: Params, paths: Paths) -> str:
     """
     parts = [paths.model / name for name in ("model.safetensors", "model.json")]
     digests = [_sha256(part) for part in [*parts, paths.metrics]]
-    used = json.dumps(_used(params, paths.dataset), sort_keys=True)
+    used = json.dumps(used_params(params, paths.dataset), sort_keys=True)
     return hashlib.sha256("".join([*digests, used]).encode()).hexdigest()
 
 
@@ -183,14 +165,6 @@ def _sha256(path: Path) -> str:
         raise ServiceError(
             f"{path}: no such file; run the stages before register first (dvc repro)"
         ) from None
-
-
-def _git_commit(root: Path) -> str:
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=40", "--dirty"],
-        cwd=root, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return answer.stdout.strip() or "unknown"
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 from kmunet.config import Params
 from kmunet.errors import ServiceError
+from pipelines.evidence import registered_name
 from pipelines.paths import Paths
-from pipelines.register import registered_name
 from pipelines.stage import stage_main
 from pipelines.tracking import CHAMPION, Registry
 

@@ -18,7 +18,13 @@ from kmunet.config import EvaluateParams
 from kmunet.data.resize import resize_maps
 from kmunet.data.store import PackedSet
 from kmunet.errors import DataError
-from kmunet.evaluation import score_labels, shared_pixels
+from kmunet.evaluation import (
+    pool,
+    score_labels,
+    shared_pixels,
+    summarize,
+    summarize_classes,
+)
 from kmunet.inference import Predictor, labels
 
 Labels = NDArray[np.uint8]
@@ -97,6 +103,24 @@ def score(
         scored.table.append({**known, **scores})
         scored.preds.append(pred)
     return scored
+
+
+def measure(scored: Scored, params: EvaluateParams) -> dict[str, Any]:
+    """The numbers of metrics/<data set>.json that come from the masks alone."""
+    iou, dice = pool(scored.shared)
+    drawn: dict[str, Any] = {
+        "samples": params.bootstrap,
+        "confidence": params.confidence,
+        "seed": params.seed,
+    }
+    classes = summarize_classes(scored.table, **drawn)
+    return {
+        **summarize(scored.table, **drawn),
+        **({"classes": classes} if classes else {}),
+        "paper": {"pooled_iou": iou, "pooled_dice": dice},
+        "resolution": params.resolution,
+        "threshold": params.threshold,
+    }
 
 
 def scored_pair(

@@ -1,7 +1,8 @@
 """What happened, and which model is in use: MLflow tracking and registry.
 
-With `pyfunc.py` and `apply.py`, which run inside a registered model's consumer, this
-is all that imports mlflow. The store is MLFLOW_TRACKING_URI, or SQLite under .kmunet.
+With `tracking_*.py`, and `pyfunc.py` and `apply.py`, which run inside a registered
+model's consumer, this is all that imports mlflow. The store is MLFLOW_TRACKING_URI, or
+SQLite under .kmunet.
 """
 
 import json
@@ -26,6 +27,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
+from kmunet.data.locked import locked
 from kmunet.data.rows import RowFile
 from kmunet.data.shards import Shards
 from kmunet.errors import ServiceError
@@ -67,7 +69,7 @@ class Registry:
 
     def __init__(self, root: Path, name: str) -> None:
         self.state, self.name = state_dir(root), name
-        self.embedded = _choose_store(self.state)
+        choose_store(self.state)
         self.uri: str = mlflow.get_tracking_uri()
         self.client = MlflowClient()
         with _answering(self.uri):
@@ -158,9 +160,7 @@ class Registry:
 
     def _open(self) -> None:
         """Make the experiment and the registered model where they are missing."""
-        if self.client.get_experiment_by_name(self.name) is None:
-            place = (self.state / "mlartifacts").as_uri() if self.embedded else None
-            self.client.create_experiment(self.name, artifact_location=place)
+        self.experiment = experiment(self.client, self.name, self.state)
         mlflow.set_experiment(self.name)
         if not self.client.search_registered_models(f"name='{self.name}'"):
             self.client.create_registered_model(self.name)
@@ -190,7 +190,7 @@ class Catalogue:
                 f"no MLflow here ({own}: no such file); run in the checkout that "
                 "registered the model, or set MLFLOW_TRACKING_URI to its server"
             )
-        _choose_store(state)
+        choose_store(state)
         self.uri: str = mlflow.get_tracking_uri()
         self.client = MlflowClient()
 
@@ -243,17 +243,51 @@ class Catalogue:
         return ", ".join(names) or "(none)"
 
 
-def _choose_store(state: Path) -> bool:
-    """MLFLOW_TRACKING_URI, or else SQLite below `state`; whether it is the latter."""
-    for logger in ("mlflow", "alembic"):
+def choose_store(state: Path) -> None:
+    """MLFLOW_TRACKING_URI, or else SQLite below `state`."""
+    for logger in ("mlflow", "alembic", "urllib3.connectionpool"):
         logging.getLogger(logger).setLevel(logging.ERROR)
-    store = f"sqlite:///{state / 'mlflow.db'}"
+    if _is_embedded(state):
+        _make_store(state)
+        mlflow.set_tracking_uri(_store(state))
+
+
+def experiment(client: MlflowClient, name: str, state: Path) -> str:
+    """The id of an experiment, made where it is missing."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    place = (state / "mlartifacts").as_uri() if _is_embedded(state) else None
+    try:
+        return str(client.create_experiment(name, artifact_location=place))
+    except MlflowException:  # another process was quicker
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def _store(state: Path) -> str:
+    return f"sqlite:///{state / 'mlflow.db'}"
+
+
+def _is_embedded(state: Path) -> bool:
     # set_tracking_uri sets the variable too: a second registry finds it set.
-    embedded = os.environ.get("MLFLOW_TRACKING_URI", "") in ("", store)
-    if embedded:
-        state.mkdir(parents=True, exist_ok=True)
-        mlflow.set_tracking_uri(store)
-    return embedded
+    return os.environ.get("MLFLOW_TRACKING_URI", "") in ("", _store(state))
+
+
+def _make_store(state: Path) -> None:
+    """Beside its place and then moved there: a kill leaves no half of a database."""
+    place = state / "mlflow.db"
+    if place.exists():
+        return
+    with locked(state / "mlflow.lock", lambda: None):
+        if place.exists():
+            return
+        with tempfile.TemporaryDirectory(dir=state, prefix=".mlflow-") as folder:
+            fresh = Path(folder) / "mlflow.db"
+            MlflowClient(f"sqlite:///{fresh}").search_experiments()
+            fresh.rename(place)
 
 
 @contextmanager

@@ -151,11 +151,11 @@ def cluster_for(params: Params, paths: Paths, packed: PackedSet) -> "Cluster":
         gpu=choose_device(train.device).type == "cuda",
         max_failures=train.max_failures,
         storage=state_dir(paths.root) / "ray",
-        name=_run_name(params, paths.dataset, packed),
+        name=run_name(params, paths.dataset, packed),
     )
 
 
-def _run_name(params: Params, dataset: str, packed: PackedSet) -> str:
+def run_name(params: Params, dataset: str, packed: PackedSet) -> str:
     """A hash of parameters, data and code: only the same run resumes."""
     sections = params.model_dump(mode="json", by_alias=True)
     transforms = sections["presets"][params.augment]

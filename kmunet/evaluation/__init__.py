@@ -3,10 +3,12 @@
 from kmunet.evaluation.bootstrap import bootstrap_interval
 from kmunet.evaluation.classes import score_labels, summarize_classes
 from kmunet.evaluation.pooled import pool, pooled_iou, shared_pixels
+from kmunet.evaluation.repeated import Repeat, summarize_repeats
 from kmunet.evaluation.summary import breakdown, score_image, summarize
 from kmunet.evaluation.surface import hd95
 
 __all__ = [
+    "Repeat",
     "bootstrap_interval",
     "breakdown",
     "hd95",
@@ -17,4 +19,5 @@ __all__ = [
     "shared_pixels",
     "summarize",
     "summarize_classes",
+    "summarize_repeats",
 ]

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # What decides no value: argument parsing, places, bars, the quiet environment.
 PLUMBING = {"pipelines/stage", "pipelines/paths", "pipelines/quiet",
-            "pipelines/progress", "pipelines/__init__", "kmunet/__init__",
+            "pipelines/progress", "pipelines/signals", "pipelines/__init__",
+            "kmunet/__init__",
             "kmunet/errors", "kmunet/config", "kmunet/device",
             "kmunet/widths"}  # fmt: skip
 
