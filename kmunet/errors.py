@@ -12,8 +12,9 @@ KMUNetError
 │   │   └── MaskValueError   values that are no class
 │   └── UnreadableError  a file that cannot be decoded
 ├── CheckpointError    weights or training state that do not fit
-├── TrainingError      a loss that is not finite, no space for a checkpoint
-│   └── TrainingStoppedError   saved and ended, as it was told
+├── TrainingError      a loss that is not finite
+│   ├── TrainingStoppedError   saved and ended, as it was told
+│   └── SpaceError             no space for a checkpoint; the one before is whole
 └── ServiceError       a server, port or registry
 Each message names the key or file and says what to do.
 """
@@ -73,6 +74,13 @@ class TrainingError(KMUNetError):
 
 class TrainingStoppedError(TrainingError):
     """Training was told to stop, and has saved all that it needs to go on."""
+
+
+class SpaceError(TrainingError):
+    """A disk has no space for what must be saved; what was saved before is whole.
+
+    Unlike its parent, one rank alone raises it.
+    """
 
 
 class ServiceError(KMUNetError):

@@ -10,7 +10,6 @@ from rich.progress import (
     ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
 
@@ -18,7 +17,7 @@ from kmunet.training.reporter import Progress
 
 
 class TrainingProgress:
-    """Shows loss, IoU, images a second and the time left."""
+    """Shows loss, IoU, speed, share of the device, memory and the time left."""
 
     def __init__(self, console: Console | None = None, every: float = 10.0) -> None:
         self.console = console or Console()
@@ -26,8 +25,7 @@ class TrainingProgress:
         self.every = every
         self.bar = Bar(*_columns(), console=self.console, disable=not self.live)
         self.task = self.bar.add_task("train", total=None, values="")
-        self.start = self.spoken = time.monotonic()
-        self.first_step: int | None = None
+        self.spoken = time.monotonic()
         self.epoch = 0
 
     def __enter__(self) -> "TrainingProgress":
@@ -44,8 +42,6 @@ class TrainingProgress:
 
     def update(self, progress: Progress) -> None:
         """Show the newest state; in a log, one line an epoch or every few seconds."""
-        if self.first_step is None:
-            self.first_step, self.start = progress.step - 1, time.monotonic()
         self.bar.update(
             self.task,
             completed=progress.step,
@@ -56,8 +52,7 @@ class TrainingProgress:
         if not self.live and self._due(progress):
             self.console.print(
                 f"epoch {progress.epoch}/{progress.epochs} "
-                f"step {progress.step}/{progress.steps} {_values(progress)} "
-                f"left {self._left(progress)}",
+                f"step {progress.step}/{progress.steps} {_values(progress)}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -69,20 +64,25 @@ class TrainingProgress:
         self.epoch, self.spoken = progress.epoch, now
         return True
 
-    def _left(self, progress: Progress) -> str:
-        done = progress.step - (self.first_step or 0)
-        spent = time.monotonic() - self.start
-        if spent < 1:
-            return "unknown yet"
-        seconds = int(spent / max(done, 1) * (progress.steps - progress.step))
-        return f"{seconds // 60}:{seconds % 60:02d}"
-
 
 def _values(progress: Progress) -> str:
-    return (
-        f"loss {progress.loss:.4f} IoU {progress.iou:.4f} "
-        f"{progress.images_per_second:.1f} images/s"
-    )
+    parts = [
+        f"loss {progress.loss:.4f} IoU {progress.iou:.4f}",
+        f"{progress.images_per_second:.1f} images/s",
+    ]
+    if progress.peak_share is not None:
+        parts.append(f"{100 * progress.peak_share:.0f} % of the measured peak")
+    if progress.memory:
+        parts.append(f"{progress.memory / 1e9:.2f} GB")
+    if progress.seconds_left is not None:
+        parts.append(f"left {_clock(progress.seconds_left)}")
+    return " ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _columns() -> tuple[ProgressColumn, ...]:
@@ -92,5 +92,4 @@ def _columns() -> tuple[ProgressColumn, ...]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[values]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
     )

@@ -1,5 +1,6 @@
 """Ray Train (V2) behind the library's Reporter: what training needs of ray."""
 
+import logging
 import os
 import signal
 import sys
@@ -18,13 +19,20 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from kmunet.errors import (
     ConfigError,
     KMUNetError,
+    SpaceError,
     TrainingError,
     TrainingStoppedError,
 )
-from kmunet.training.reporter import Progress, Reporter
+from kmunet.training.reporter import Pictures, Progress, Reporter
+from pipelines.onlookers import Onlookers
 from pipelines.quiet import SETTINGS
+from pipelines.ray_checkpoints import best_checkpoints, keep
 from pipelines.signals import asking_to_stop
+from pipelines.storage import KEPT, Storage
 
+logger = logging.getLogger("kmunet.training")
+
+NOBODY = Onlookers()
 WorkerLoop = Callable[[dict[str, Any], Reporter], None]
 
 
@@ -36,24 +44,26 @@ class Cluster:
     threads: int
     gpu: bool
     max_failures: int
-    storage: Path
+    storage: Path | Storage
     name: str  # the same storage and name resume
 
 
 class RayReporter:
     """`kmunet.training.Reporter` inside a Ray Train worker."""
 
-    def __init__(self, board: Any) -> None:
+    def __init__(self, board: Any, pictures_every: int = 0) -> None:
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
-        self._board = board
+        self._board, self._every = board, pictures_every
         self._told = threading.Event()
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        if self.rank == 0:
+            self._board.tell.remote("report", metrics)
         saved = checkpoint and ray.train.Checkpoint.from_directory(str(checkpoint))
-        ray.train.report(metrics, checkpoint=saved)
+        ray.train.report(metrics, checkpoint=saved, checkpoint_upload_fn=keep)
 
     def checkpoints(self) -> Iterator[AbstractContextManager[Path]]:
         newest = ray.train.get_checkpoint()
@@ -61,11 +71,19 @@ class RayReporter:
             return
         yield _as_path(newest.as_directory())
         for reported in reversed(ray.train.get_all_reported_checkpoints()):
-            if reported.checkpoint != newest:
+            if reported.checkpoint.path != newest.path:
                 yield _as_path(reported.checkpoint.as_directory())
+        for best in best_checkpoints():
+            yield _as_path(best.as_directory())
 
     def progress(self, progress: Progress) -> None:
         self._board.post.remote(asdict(progress))
+
+    def wants_pictures(self, epoch: int) -> bool:
+        return self._every > 0 and (epoch == 1 or epoch % self._every == 0)
+
+    def pictures(self, pictures: Pictures) -> None:
+        self._board.tell.remote("pictures", pictures)
 
     def should_stop(self) -> bool:
         return self._told.is_set()
@@ -84,6 +102,7 @@ def run_on_ray(
     config: dict[str, Any],
     cluster: Cluster,
     on_progress: Callable[[Progress], None],
+    onlookers: Onlookers = NOBODY,
 ) -> AbstractContextManager[Path]:
     """Run `loop(config, reporter)` on every worker; return the last checkpoint, opened.
 
@@ -97,11 +116,19 @@ def run_on_ray(
     board = _Board.remote()  # type: ignore[attr-defined]
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"loop": loop, "config": config, "board": board},
+        train_loop_config={
+            "loop": loop,
+            "config": config,
+            "board": board,
+            "pictures_every": onlookers.pictures_every,
+        },
         scaling_config=_scaling(cluster),
         run_config=_run_config(cluster),
     )
-    with asking_to_stop(signal.SIGTERM) as asked, _watching(board, on_progress, asked):
+    with (
+        asking_to_stop(signal.SIGTERM) as asked,
+        _watching(board, on_progress, onlookers, asked),
+    ):
         try:
             result = trainer.fit()
         except TrainingFailedError as error:
@@ -125,16 +152,22 @@ def _as_path(opened: AbstractContextManager[Any]) -> Iterator[Path]:
 
 
 def _worker(payload: dict[str, Any]) -> None:
-    reporter = RayReporter(payload["board"])
+    board = payload["board"]
+    if ray.get(board.is_over.remote()):
+        return  # started anew, though what ended it would again
+    reporter = RayReporter(payload["board"], payload["pictures_every"])
     try:
         payload["loop"](payload["config"], reporter)
+    except SpaceError as error:
+        ray.get(board.fail.remote(str(error), "over"))
+        raise  # the other ranks wait for this one
     except TrainingError as error:
         # Raised on all ranks alike, and would be again: no failure to Ray, which
         # would start the workers anew.
         stopped = isinstance(error, TrainingStoppedError)
-        ray.get(payload["board"].fail.remote(str(error), stopped))
+        ray.get(board.fail.remote(str(error), "stopped" if stopped else "over"))
     except KMUNetError as error:
-        ray.get(payload["board"].fail.remote(str(error), False))
+        ray.get(board.fail.remote(str(error), "failed"))
         raise
 
 
@@ -150,10 +183,14 @@ def _scaling(cluster: Cluster) -> ray.train.ScalingConfig:
 
 
 def _run_config(cluster: Cluster) -> ray.train.RunConfig:
+    kept = cluster.storage
+    storage = Storage(str(kept)) if isinstance(kept, Path) else kept
+    path, system = storage.for_ray()
     return ray.train.RunConfig(
         name=cluster.name,
-        storage_path=str(cluster.storage),
-        checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        storage_path=path,
+        storage_filesystem=system,
+        checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT),
         failure_config=ray.train.FailureConfig(
             max_failures=cluster.max_failures,
             controller_failure_limit=cluster.max_failures,
@@ -204,8 +241,9 @@ class _Board:
 
     def __init__(self) -> None:
         self.latest: dict[str, Any] | None = None
-        self.error: tuple[str, bool] | None = None
+        self.error: tuple[str, str] | None = None  # and its kind
         self.stopping = False
+        self.news: list[tuple[str, Any]] = []
 
     def stop(self) -> None:
         self.stopping = True
@@ -216,31 +254,51 @@ class _Board:
     def post(self, progress: dict[str, Any]) -> None:
         self.latest = progress
 
-    def fail(self, message: str, stopped: bool) -> None:
-        self.error = message, stopped
+    def fail(self, message: str, kind: str) -> None:
+        """`stopped` and `over`: not to be tried again; `failed`: Ray may."""
+        self.error = message, kind
 
-    def read(self) -> tuple[dict[str, Any] | None, tuple[str, bool] | None]:
+    def is_over(self) -> bool:
+        return self.error is not None and self.error[1] != "failed"
+
+    def tell(self, kind: str, what: Any) -> None:
+        self.news.append((kind, what))
+
+    def take(self) -> list[tuple[str, Any]]:
+        """What is new since the last time."""
+        news, self.news = self.news, []
+        return news
+
+    def read(self) -> tuple[dict[str, Any] | None, tuple[str, str] | None]:
         return self.latest, self.error
 
 
 @contextmanager
 def _watching(
-    board: Any, on_progress: Callable[[Progress], None], asked: threading.Event
+    board: Any,
+    on_progress: Callable[[Progress], None],
+    onlookers: Onlookers,
+    asked: threading.Event,
 ) -> Iterator[None]:
     done = threading.Event()
 
     def poll() -> None:
-        told = False
-        while not done.wait(0.5):
+        told = last = False
+        while not last:
+            last = done.wait(0.5)
             try:
                 if asked.is_set() and not told:
                     told = True
                     ray.get(board.stop.remote())
                 latest, _ = ray.get(board.read.remote())
+                news = ray.get(board.take.remote())
             except ray.exceptions.RayError:
                 return
             if latest is not None:
                 on_progress(Progress(**latest))
+                news = [("progress", Progress(**latest)), *news]
+            for kind, what in news:
+                _tell(getattr(onlookers, kind), what)
 
     thread = threading.Thread(target=poll, name="progress", daemon=True)
     thread.start()
@@ -251,12 +309,19 @@ def _watching(
         thread.join()
 
 
+def _tell(onlooker: Callable[[Any], None], what: Any) -> None:
+    try:
+        onlooker(what)
+    except Exception:  # no reason to leave the workers alone
+        logger.warning("whoever looks on failed", exc_info=True)
+
+
 def _raise_verdict(board: Any) -> None:
     """Raise what the workers ended with of their own accord, if they did."""
     _, verdict = ray.get(board.read.remote())
-    if verdict is not None:
-        message, stopped = verdict
-        raise (TrainingStoppedError if stopped else TrainingError)(message)
+    if verdict is not None and verdict[1] != "failed":
+        message, kind = verdict
+        raise (TrainingStoppedError if kind == "stopped" else TrainingError)(message)
 
 
 def _cause(board: Any, error: TrainingFailedError) -> str:

@@ -7,6 +7,7 @@ what it is made of, and not registered again.
 import csv
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,15 @@ from pipelines.gate import FEWEST, Decision, decide, scores, unfair
 from pipelines.paths import Paths
 from pipelines.stage import stage_main
 from pipelines.tracking import CHALLENGER, CHAMPION, ModelVersion, Record, Registry
+from pipelines.tracking_live import deliver_pending
 
 
 def run(params: Params, paths: Paths) -> None:
     """Register models/<dataset> as `<prefix>-<dataset>` and write registered/."""
     packed = open_packed(paths.prepared, paths.splits, params.train.size)
     registry = Registry(paths.root, registered_name(params, paths.dataset))
+    with suppress(Exception):  # what trainings could not send: no matter of this model
+        deliver_pending(paths.root)
     identity = _identity(params, paths)
     version = registry.find("identity", identity)
     if version is None:

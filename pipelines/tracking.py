@@ -44,6 +44,8 @@ __all__ = [
 ]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+# What MLflow's pages show of it: trainings, not chats.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 LINEAGE, LEARNT_FROM = "lineage.json", "learnt_from.txt"
 HERE = Path(__file__).parent
 
@@ -106,9 +108,13 @@ class Registry:
             return frozenset(Path(path).read_text(encoding="utf-8").split())
 
     def add(self, record: Record, model: Path) -> ModelVersion:
-        """Log a run with all its evidence and make a version of its model."""
-        with _answering(self.uri), mlflow.start_run() as run:
-            _log(record)
+        """Log a run with all its evidence and make a version of its model.
+
+        It is the run of the training that made these weights, where there is one that
+        is no version's yet and has the same parameters; else a new one.
+        """
+        with _answering(self.uri), self._run(record) as run:
+            _log(record, self._epochs(run.info.run_id))
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(HERE / "pyfunc.py"),
@@ -123,6 +129,25 @@ class Registry:
                 model_id=info.model_id,
                 tags=dict(record.tags),
             )
+
+    def _run(self, record: Record) -> Any:
+        weights = record.tags["checkpoint_sha256"]
+        found = self.client.search_runs(
+            [self.experiment],
+            f"tags.checkpoint_sha256 = '{weights}' and tags.training != ''",
+            order_by=["attributes.start_time DESC"],
+        )
+        params = {key: str(value) for key, value in record.params.items()}
+        for run in found:
+            had = run.data.params
+            if "identity" not in run.data.tags and had.items() <= params.items():
+                return mlflow.start_run(run_id=run.info.run_id)
+        tags = {"training_run": found[0].info.run_id} if found else {}
+        return mlflow.start_run(tags=tags)
+
+    def _epochs(self, run_id: str) -> set[int]:
+        """Those whose curves the run has already."""
+        return {m.step for m in self.client.get_metric_history(run_id, "val_iou")}
 
     @contextmanager
     def apply(
@@ -259,7 +284,7 @@ def experiment(client: MlflowClient, name: str, state: Path) -> str:
         return str(found.experiment_id)
     place = (state / "mlartifacts").as_uri() if _is_embedded(state) else None
     try:
-        return str(client.create_experiment(name, artifact_location=place))
+        return str(client.create_experiment(name, place, tags=_KIND))
     except MlflowException:  # another process was quicker
         found = client.get_experiment_by_name(name)
         if found is None:
@@ -301,10 +326,12 @@ def _answering(uri: str) -> Iterator[None]:
         ) from error
 
 
-def _log(record: Record) -> None:
+def _log(record: Record, logged: set[int]) -> None:
     mlflow.log_params({key: str(value) for key, value in record.params.items()})
     mlflow.log_metrics(dict(record.metrics))
     for row in record.history:
+        if int(row["epoch"]) in logged:
+            continue
         values = {key: value for key, value in row.items() if key != "epoch"}
         mlflow.log_metrics(values, step=int(row["epoch"]))
     mlflow.set_tags(dict(record.tags))

@@ -19,11 +19,14 @@ from kmunet.models import build_model
 from kmunet.ops import backend, use_backend
 from kmunet.training import Reporter, TrainingData, fit
 from kmunet.training.determinism import make_deterministic
+from kmunet.training.space import checkpoint_bytes, told_if_full
 from pipelines.content import receive, send
-from pipelines.paths import Paths, state_dir
+from pipelines.live import live_run
+from pipelines.paths import Paths
 from pipelines.progress import TrainingProgress
 from pipelines.receipt import Receipt, code_digest, make_receipt
 from pipelines.stage import stage_main
+from pipelines.storage import chosen_storage
 
 if TYPE_CHECKING:
     from pipelines.ray_backend import Cluster
@@ -42,16 +45,23 @@ def run(params: Params, paths: Paths) -> None:
     packed = open_packed(paths.prepared, paths.splits, params.train.size)
     check_before_start(params, packed)
     cluster = cluster_for(params, paths, packed)
+    storage = chosen_storage(paths.root)
+    model = build_model(**model_arguments(params, packed))
+    storage.check(cluster.name, checkpoint_bytes(model, params.train))
     config = worker_config(params, paths)
     try:
         with (
             TrainingProgress() as progress,
-            run_on_ray(train_worker, config, cluster, progress.update) as checkpoint,
+            live_run(params, paths, packed, cluster.name) as live,
         ):
-            export(checkpoint, params, packed, paths.model)
+            with run_on_ray(
+                train_worker, config, cluster, progress.update, live.onlookers()
+            ) as checkpoint:
+                export(checkpoint, params, packed, paths.model)
+            live.trained(paths.model / "model.safetensors")
     finally:
         shutdown()
-    shutil.rmtree(cluster.storage / cluster.name, ignore_errors=True)
+    storage.remove(cluster.name)
     note_grid(paths.model / "history.csv")
 
 
@@ -150,7 +160,7 @@ def cluster_for(params: Params, paths: Paths, packed: PackedSet) -> "Cluster":
         threads=train.threads,
         gpu=choose_device(train.device).type == "cuda",
         max_failures=train.max_failures,
-        storage=state_dir(paths.root) / "ray",
+        storage=chosen_storage(paths.root),
         name=run_name(params, paths.dataset, packed),
     )
 
@@ -170,7 +180,11 @@ def export(checkpoint: Path, params: Params, packed: PackedSet, target: Path) ->
     """Write the model folder, named as the data set, whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".incoming-") as folder:
+    needed = (checkpoint / "best.safetensors").stat().st_size
+    with (
+        told_if_full(target.parent, needed, "the model"),
+        tempfile.TemporaryDirectory(dir=target.parent, prefix=".incoming-") as folder,
+    ):
         fresh = Path(folder) / "model"
         fresh.mkdir()
         shutil.copyfile(checkpoint / "best.safetensors", fresh / "model.safetensors")

@@ -17,7 +17,7 @@ from kmunet.errors import CheckpointError, TrainingStoppedError
 
 if TYPE_CHECKING:
     from kmunet.config import Params
-    from kmunet.training.reporter import Progress, Reporter
+    from kmunet.training.reporter import Pictures, Progress, Reporter
     from pipelines.paths import Paths
     from pipelines.receipt import Receipt
 
@@ -105,6 +105,12 @@ class _FirstSteps:
         return ()
 
     def progress(self, progress: "Progress") -> None:
+        """Nobody looks."""
+
+    def wants_pictures(self, epoch: int) -> bool:
+        return False
+
+    def pictures(self, pictures: "Pictures") -> None:
         """Nobody looks."""
 
     def should_stop(self) -> bool:

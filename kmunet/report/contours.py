@@ -6,7 +6,7 @@ Of several classes, truth and prediction apart, each class in a colour of its ow
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import matplotlib
@@ -88,7 +88,7 @@ def outlined(image: Pixels, lines: Sequence[Line], side: int) -> Pixels:
 
 
 def write_overlay(
-    path: Path,
+    path: Path | BinaryIO,
     image: Pixels,
     truth: Pixels,
     pred: Pixels,

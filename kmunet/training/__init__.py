@@ -2,7 +2,15 @@
 
 from kmunet.training.batches import TrainingData
 from kmunet.training.fit import fit
-from kmunet.training.reporter import LocalReporter, Progress, Reporter
+from kmunet.training.reporter import LocalReporter, Pictures, Progress, Reporter
 from kmunet.training.stopping import Budget
 
-__all__ = ["Budget", "LocalReporter", "Progress", "Reporter", "TrainingData", "fit"]
+__all__ = [
+    "Budget",
+    "LocalReporter",
+    "Pictures",
+    "Progress",
+    "Reporter",
+    "TrainingData",
+    "fit",
+]

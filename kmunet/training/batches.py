@@ -59,6 +59,11 @@ class Batches:
         """All images in order; the last batch may be smaller."""
         return self._load(self._data.validation, 0, 0, train=False)
 
+    def pixels(self, image: Tensor) -> Tensor:
+        """uint8 (B, S, S, 3) of what `train` and `validation` gave."""
+        scaled = (image * self._std + self._mean) * 255
+        return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
     def _load(
         self, samples: Samples, epoch: int, first: int, train: bool
     ) -> Iterator[Batch]:

@@ -32,6 +32,7 @@ from kmunet.training.losses import LOSSES
 from kmunet.training.meter import Meter
 from kmunet.training.optimizer import build_optimizer, set_learning_rate
 from kmunet.training.overlap import RunningOverlap
+from kmunet.training.overlap import overlap as scores
 from kmunet.training.precision import Precision
 from kmunet.training.ranks import (
     any_rank,
@@ -40,7 +41,8 @@ from kmunet.training.ranks import (
     share_gradients,
     without_sharing,
 )
-from kmunet.training.reporter import Reporter
+from kmunet.training.reporter import Pictures, Reporter
+from kmunet.training.space import checkpoint_bytes, told_if_full
 from kmunet.training.stopping import Budget, Stopping
 from kmunet.training.supervision import supervise
 from kmunet.training.sync_batch_norm import synchronise_batch_norm
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("kmunet.training")
 
+SHOWN = 4  # validation images, at most
 RECORDED = 16  # losses of the first steps, for whoever wants to verify a run
 
 
@@ -99,6 +102,7 @@ class _Run:
         )
         self.loss = LOSSES[params.loss]
         self.batches = Batches(data, params, reporter, self.device)
+        self.images = len(data.train), len(data.validation)
         self.epoch_steps = len(data.train) // params.batch_size
         self.best: dict[str, Tensor] = {}
         if self.epoch_steps == 0:
@@ -110,6 +114,9 @@ class _Run:
     def train(self) -> TrainingState:
         self.state = self._resumed()
         self.stopping = Stopping(self.params, self.state, self.budget)
+        self.meter = Meter(
+            self.reporter, self.params, self.model, self.stopping, self.images
+        )
         shared = share_gradients(self.model, self.reporter.world_size)
         self.forward = torch.compile(shared) if self.params.compile else shared
         self.shared = shared
@@ -164,11 +171,11 @@ class _Run:
             fit_grids(self.model, next(self.batches.train(state.epoch))[0])
             copy_from_first(self.model)
         overlap.restore(state.sums, self.reporter.rank, self.reporter.world_size)
-        meter = Meter(self.reporter, self.params, self.epoch_steps)
+        self.meter.begin()
         for image, mask in self.batches.train(state.epoch, state.batch):
             stop = self._step(image, mask, overlap)
             state.step, state.batch = state.step + 1, state.batch + 1
-            meter.show(state, overlap)
+            self.meter.show(state, overlap, image)
             if stop:
                 self._save_within(overlap)
                 raise TrainingStoppedError(
@@ -235,9 +242,32 @@ class _Run:
             with outside.watching() if number == 0 else nullcontext():
                 logits = self.model(image)
             overlap.add(logits, mask, self.loss(logits, mask), self.params.threshold)
+            if number == 0:
+                self._show(image, mask, logits)
         shares = gather(outside.sums, self.reporter.world_size)
         share = sum(row[0] for row in shares) / max(1.0, sum(row[1] for row in shares))
         return overlap.compute() | {"kan_outside": share}
+
+    def _show(self, image: Tensor, mask: Tensor, logits: Tensor) -> None:
+        """The first images with truth and prediction, where somebody looks."""
+        epoch = self.state.epoch + 1
+        if self.reporter.rank or not self.reporter.wants_pictures(epoch):
+            return
+        logits, mask = logits[:SHOWN], mask[:SHOWN]
+        classes = max(1, logits.shape[1] - 1)
+        predicted = logits.argmax(1)
+        if classes == 1:
+            predicted = torch.sigmoid(logits[:, 0]) > self.params.threshold
+        self.reporter.pictures(
+            Pictures(
+                epoch,
+                self.batches.pixels(image[:SHOWN]).cpu().numpy(),
+                mask[:, 0].byte().cpu().numpy(),
+                predicted.byte().cpu().numpy(),
+                scores(logits, mask, self.params.threshold)[0].cpu().numpy(),
+                classes,
+            )
+        )
 
     @contextmanager
     def _selected_weights(self) -> Iterator[None]:
@@ -255,11 +285,13 @@ class _Run:
         if self.reporter.rank != 0 or not files:
             self.reporter.report(metrics, None)
             return
+        needed = checkpoint_bytes(self.model, self.params)
         with (
             self.stopping.paused(),
             tempfile.TemporaryDirectory(prefix="kmunet-checkpoint-") as folder,
         ):
-            save_checkpoint(Path(folder), self.parts, self.best, self.state)
+            with told_if_full(Path(tempfile.gettempdir()), needed):
+                save_checkpoint(Path(folder), self.parts, self.best, self.state)
             self.reporter.report(metrics, Path(folder))
 
 

@@ -1,45 +1,123 @@
-"""How fast a training is: passes progress on now and then, as reading it costs."""
+"""How fast a training is and how long it still takes: passed on now and then.
+
+Reading the sums waits for the device, so it is done at most twice a second, and at an
+epoch's first and last step. Nothing here is written to a file or changes a number.
+"""
 
 import time
 from typing import TYPE_CHECKING
 
+from torch import Tensor, nn
+
 from kmunet.training.checkpoint import TrainingState
 from kmunet.training.overlap import RunningOverlap
 from kmunet.training.reporter import Progress, Reporter
+from kmunet.training.stopping import Stopping
+from kmunet.training.utilisation import peak_memory, peak_rate
 
 if TYPE_CHECKING:
     from kmunet.config import TrainParams
 
-_EVERY = 0.25  # seconds: each look waits for the device
+_EVERY = 0.5  # seconds
+_SETTLED = 1.0  # seconds of steps, before the device's peak is worth measuring
 
 
 class Meter:
-    """Of one epoch; speaks at its first and last step and a few times a second."""
+    """Of one run; speaks on rank 0 alone."""
 
     def __init__(
-        self, reporter: Reporter, params: "TrainParams", epoch_steps: int
+        self,
+        reporter: Reporter,
+        params: "TrainParams",
+        model: nn.Module,
+        stopping: Stopping,
+        images: tuple[int, int],
     ) -> None:
-        self._reporter, self._params, self._steps = reporter, params, epoch_steps
+        """images: to train on and to validate on."""
+        self._reporter, self._params = reporter, params
+        self._model, self._stopping = model, stopping
+        self._epoch_steps = images[0] // params.batch_size
+        self._validated = images[1]
         self._start, self._spoken, self._seen = time.monotonic(), 0.0, 0
+        self._busy, self._steps = 0.0, 0  # in the epochs before this one
+        self._ends: list[float] = []  # seconds of validation and saving, an epoch each
+        self._ended: float | None = None
+        self._peak: float | None = None  # images a second, were all of it products
+        self._measured = False
 
-    def show(self, state: TrainingState, overlap: RunningOverlap) -> None:
-        """Report the epoch's mean loss and IoU so far; rank 0 alone."""
+    def begin(self) -> None:
+        """The steps of an epoch begin, or go on."""
+        now = time.monotonic()
+        if self._ended is not None:
+            self._ends.append(now - self._ended)
+        self._start, self._seen, self._ended = now, 0, None
+
+    def show(
+        self, state: TrainingState, overlap: RunningOverlap, image: Tensor
+    ) -> None:
+        """Report the epoch's mean loss and IoU so far; `image` is the last batch."""
         self._seen += 1
         now = time.monotonic()
-        ends = self._seen == 1 or state.batch == self._steps
-        if self._reporter.rank or (now - self._spoken < _EVERY and not ends):
-            return
-        self._spoken = now
+        ends = self._seen == 1 or state.batch == self._epoch_steps
+        if not self._reporter.rank and (now - self._spoken >= _EVERY or ends):
+            self._spoken = now
+            self._speak(state, overlap, image)
+        if state.batch == self._epoch_steps:
+            self._ended = time.monotonic()
+            self._busy += self._ended - self._start
+            self._steps += self._seen
+
+    def left(self, state: TrainingState) -> float:
+        """Seconds for the steps and the validations that are left, at this pace.
+
+        Patience may end it sooner. Until the first validation is measured, it is taken
+        for a forward pass, a third of a step.
+        """
+        busy = self._busy + time.monotonic() - self._start
+        step = busy / (self._steps + self._seen)
+        guess = self._validated * step / self._params.batch_size / 3
+        end = sum(self._ends) / len(self._ends) if self._ends else guess
+        steps = self.steps() - state.step
+        left = steps * step + end * -(-max(steps, 1) // self._epoch_steps)
+        if self._params.max_minutes is None:
+            return left
+        return min(
+            left, max(0.0, 60 * self._params.max_minutes - self._stopping.seconds())
+        )
+
+    def steps(self) -> int:
+        """Of the whole training."""
+        whole = self._params.epochs * self._epoch_steps
+        return min(whole, self._params.max_steps or whole)
+
+    def _speak(
+        self, state: TrainingState, overlap: RunningOverlap, image: Tensor
+    ) -> None:
         iou, _, loss, images = overlap.sums.tolist()
-        rate = self._seen * self._params.batch_size / max(now - self._start, 1e-9)
+        busy = max(time.monotonic() - self._start, 1e-9)
+        rate = self._seen * self._params.batch_size / busy
         self._reporter.progress(
             Progress(
                 epoch=state.epoch + 1,
                 epochs=self._params.epochs,
                 step=state.step,
-                steps=self._params.epochs * self._steps,
+                steps=self.steps(),
                 loss=loss / images,
                 iou=iou / images,
                 images_per_second=rate,
+                seconds_left=self.left(state),
+                memory=peak_memory(image.device),
+                peak_share=self._share(rate, busy, image),
             )
         )
+
+    def _share(self, rate: float, busy: float, image: Tensor) -> float | None:
+        """Of the device's measured peak; measured once, when a training is no trial."""
+        if not self._measured and self._busy + busy >= _SETTLED:
+            self._measured = True
+            before = time.monotonic()
+            with self._stopping.paused():
+                self._peak = peak_rate(self._model, self._params, image)
+            self._start += time.monotonic() - before  # no part of a step
+        own = rate / self._reporter.world_size
+        return own / self._peak if self._peak else None

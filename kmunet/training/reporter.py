@@ -4,13 +4,22 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from shutil import copytree, rmtree
+from shutil import rmtree
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmunet.training.space import copy_checkpoint
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far training is: `step` of `steps` over all epochs, and the last values."""
+    """How far training is: `step` of `steps` over all epochs, and the last values.
+
+    memory: bytes, the most that rank 0 has taken. peak_share: of the arithmetic that
+    its device reached in a measurement (None: not measured).
+    """
 
     epoch: int
     epochs: int
@@ -19,6 +28,21 @@ class Progress:
     loss: float
     iou: float
     images_per_second: float
+    seconds_left: float | None = None
+    memory: int = 0
+    peak_share: float | None = None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The first validation images after an epoch, to be looked at."""
+
+    epoch: int
+    images: NDArray[np.uint8]  # (N, H, W, 3), RGB
+    truth: NDArray[np.uint8]  # (N, H, W), 0 or the class
+    predicted: NDArray[np.uint8]  # (N, H, W)
+    iou: NDArray[np.float64]  # (N,)
+    classes: int = 1
 
 
 class Reporter(Protocol):
@@ -39,6 +63,13 @@ class Reporter(Protocol):
     def progress(self, progress: Progress) -> None:
         """Say how far it is. Called by rank 0 alone; must not block."""
 
+    def wants_pictures(self, epoch: int) -> bool:
+        """Whether somebody looks at this epoch's predictions (epochs from 1)."""
+        return False
+
+    def pictures(self, pictures: Pictures) -> None:
+        """Show predictions. Called by rank 0 alone, if wanted; must not block."""
+
     def should_stop(self) -> bool:
         """Whether to save and end after this step. Asked every step: must be quick."""
 
@@ -53,6 +84,7 @@ class LocalReporter:
     rank: int = 0
     world_size: int = 1
     stop: bool = False
+    on_pictures: Callable[[Pictures], None] | None = None
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
         self.reports.append(metrics)
@@ -60,7 +92,7 @@ class LocalReporter:
             return
         fresh, latest, before = self._places()
         rmtree(fresh, ignore_errors=True)
-        copytree(checkpoint, fresh)
+        copy_checkpoint(checkpoint, fresh)
         rmtree(before, ignore_errors=True)
         if latest.exists():
             latest.rename(before)
@@ -73,6 +105,13 @@ class LocalReporter:
     def progress(self, progress: Progress) -> None:
         if self.on_progress is not None:
             self.on_progress(progress)
+
+    def wants_pictures(self, epoch: int) -> bool:
+        return self.on_pictures is not None
+
+    def pictures(self, pictures: Pictures) -> None:
+        if self.on_pictures is not None:
+            self.on_pictures(pictures)
 
     def should_stop(self) -> bool:
         return self.stop

@@ -16,7 +16,10 @@ PLUMBING = {"pipelines/stage", "pipelines/paths", "pipelines/quiet",
             "pipelines/progress", "pipelines/signals", "pipelines/__init__",
             "kmunet/__init__",
             "kmunet/errors", "kmunet/config", "kmunet/device",
-            "kmunet/widths"}  # fmt: skip
+            "kmunet/widths", "pipelines/storage",
+            "pipelines/ray_checkpoints"}  # fmt: skip
+# Look on and tell others: neither they nor what they import for it decide a value.
+ONLOOKERS = {"pipelines/live", "pipelines/onlookers", "pipelines/tracking_live"}
 
 
 def _imports(module: str) -> set[str]:
@@ -45,14 +48,14 @@ def _closure(module: str) -> set[str]:
     seen, todo = set(), {module}
     while todo:
         seen |= todo
-        todo = {name for item in todo for name in _imports(item)} - seen
+        todo = {name for item in todo - ONLOOKERS for name in _imports(item)} - seen
     return seen
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_code_that_a_stage_runs_is_among_its_deps(stage):
     deps = STAGES[stage]["deps"]
-    code = _closure(f"pipelines/{stage}") - PLUMBING
+    code = _closure(f"pipelines/{stage}") - PLUMBING - ONLOOKERS
     missing = {
         module
         for module in code

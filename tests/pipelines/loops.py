@@ -1,5 +1,6 @@
 """Worker loops for the Ray tests; workers import them by name."""
 
+import json
 import os
 import signal
 import tempfile
@@ -70,3 +71,26 @@ def fail(config, reporter):
     with Path(config["starts"]).open("a") as file:
         file.write("start\n")
     raise TrainingError("the loss is nan in epoch 1, step 1: lower train.lr")
+
+
+def checkpoints_of(config, reporter):
+    """Epochs of so many bytes, up to a best one; each start says what it finds."""
+    found = []
+    for opened in reporter.checkpoints():
+        with opened as folder:
+            found.append((folder / "epoch").read_text())
+    with Path(config["starts"]).open("a") as file:
+        file.write(f"{','.join(found) or 'nothing'}\n")
+    start = int(found[0]) if found else 0
+    for epoch in range(start + 1, config["epochs"] + 1):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            best = min(epoch, config["best"])
+            state = {"batch": 0, "epoch": epoch, "best_epoch": best}
+            (folder / "state.json").write_text(json.dumps(state))
+            (folder / "epoch").write_text(str(epoch))
+            (folder / "weights").write_bytes(b"w" * config["bytes"])
+            reporter.report({"epoch": float(epoch)}, folder)
+        if epoch == config.get("killed") and not start:
+            time.sleep(5)  # the controller takes checkpoints up every 2 s
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -22,8 +22,10 @@ from kmunet.data.store import open_packed
 from kmunet.errors import ServiceError
 from kmunet.models import build_model
 from pipelines import prepare, register, rollback, split
+from pipelines.evidence import flatten
+from pipelines.live import live_run
 from pipelines.paths import Paths
-from pipelines.register import flatten, numbers
+from pipelines.register import numbers
 from pipelines.tracking import Registry, requirements
 
 ROOT = Path(__file__).parents[2]
@@ -85,12 +87,22 @@ def trained(params, paths):
     return write
 
 
+def _seen(params, paths):
+    """What a training leaves that was followed up to its first epoch."""
+    packed = open_packed(paths.prepared, paths.splits)
+    with live_run(params, paths, packed, "squares-0123") as live:
+        live.report({"epoch": 1.0, "val_iou": 0.1, "train_loss": 1.2})
+        live.trained(paths.model / "model.safetensors")
+
+
 @pytest.fixture(scope="module")
 def history(params, paths, trained):
     """Three models in turn: nothing, everything, nothing again but another."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     for bias in (NOTHING, EVERYTHING, NOTHING + 1):
         trained(bias)
+        if bias == NOTHING + 1:
+            _seen(params, paths)
         register.run(params, paths)
     return Registry(paths.root, "kmunet-squares")
 
@@ -117,6 +129,15 @@ def test_a_version_carries_its_evidence(history, paths):
     assert {"report", "checkpoint", "environment.txt", "params.yaml"} <= top
 
 
+def test_the_run_of_the_training_is_the_versions(history):
+    run = history.client.get_run(history.get("3").run_id)
+    assert (run.info.run_name, run.info.status) == ("squares-0123", "FINISHED")
+    assert {"training", "identity"} <= run.data.tags.keys()
+    assert run.data.metrics["test.iou.mean"] == NOTHING + 1
+    curve = history.client.get_metric_history(run.info.run_id, "val_iou")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.1), (2, 0.2)]
+
+
 def test_registering_again_makes_no_second_version(history, params, paths):
     before = paths.registration.read_bytes()
     register.run(params, paths)
@@ -131,6 +152,7 @@ def test_other_parameters_are_another_version(history, params, paths):
     assert int(history.alias("challenger").version) == 4
     run = history.client.get_run(history.get("4").run_id)
     assert run.data.params["train.epochs"] == "99"
+    assert run.data.tags["training_run"] == history.get("3").run_id
     register.run(params, paths)
     assert int(history.alias("challenger").version) == 3
 

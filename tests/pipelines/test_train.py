@@ -15,9 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from kmunet.config import parse_params
+from kmunet.data.digest import sha256_of
 from kmunet.data.synthetic import write_synthetic
 from pipelines import prepare, split
 from pipelines.paths import Paths
@@ -87,6 +89,23 @@ def test_the_learning_rate_of_params_yaml_is_the_optimizers(whole, prepared):
         assert float(next(csv.DictReader(file))["lr"]) == 0.0123
 
 
+def test_the_training_is_a_run_in_mlflow(whole, prepared):
+    """Its curves are those of history.csv; its weights those of the model."""
+    client = MlflowClient(f"sqlite:///{prepared.root}/.kmunet/mlflow.db")
+    place = client.get_experiment_by_name("kmunet-synthetic").experiment_id
+    weights = sha256_of(prepared.model / "model.safetensors")
+    (run,) = client.search_runs([place], f"tags.checkpoint_sha256 = '{weights}'")
+    assert run.info.status == "FINISHED"
+    with (prepared.model / "history.csv").open() as file:
+        curve = [float(row["val_iou"]) for row in csv.DictReader(file)]
+    points = client.get_metric_history(run.info.run_id, "val_iou")
+    assert [point.value for point in points] == pytest.approx(curve)
+    pictures = client.list_artifacts(run.info.run_id, "images")
+    assert {int(item.path.split("+step+")[1].split("+")[0]) for item in pictures} == {
+        1, 2, 3
+    }  # fmt: skip
+
+
 def test_a_finished_run_leaves_no_checkpoints(whole, prepared):
     assert list((prepared.root / ".kmunet/ray").glob("*")) == []
 
@@ -126,13 +145,11 @@ def test_a_difference_is_told_by_step_and_by_what_has_changed(verified, prepared
     assert second.endswith("then, 1.0 now")
 
 
-@pytest.mark.timeout(600)
-def test_a_killed_run_resumes_to_the_same_bytes(whole, prepared):
-    shutil.rmtree(prepared.model)
+def _kill_once(saved, prepared):
+    """Start a training and kill all of it once it has `saved`."""
     process = _start(prepared)
-    storage = prepared.root / ".kmunet/ray"
     deadline = time.monotonic() + 200
-    while not list(storage.glob("*/checkpoint*/state.json")):
+    while not saved():
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -144,9 +161,36 @@ def test_a_killed_run_resumes_to_the_same_bytes(whole, prepared):
         pytest.skip("the run was over before it could be killed")
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_run_resumes_to_the_same_bytes(whole, prepared):
+    shutil.rmtree(prepared.model)
+    storage = prepared.root / ".kmunet/ray"
+    _kill_once(lambda: list(storage.glob("*/checkpoint*/state.json")), prepared)
     out = _finish(_start(prepared))
     assert "epoch 1/3" not in out
     assert {n: (prepared.model / n).read_bytes() for n in FILES} == whole[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_run_resumes_from_s3_to_the_same_bytes(
+    whole, prepared, s3_server, aws
+):
+    s3_server.put("trainings", "made", b"")
+    aws.setenv("KMUNET_STORAGE", "s3://trainings/here")
+
+    def stored():
+        found = s3_server.client.list_objects_v2(Bucket="trainings")["Contents"]
+        return [item["Key"] for item in found if item["Key"] != "made"]
+
+    shutil.rmtree(prepared.model)
+    _kill_once(lambda: [key for key in stored() if "state.json" in key], prepared)
+    assert "epoch 1/3" not in _finish(_start(prepared))
+    assert {n: (prepared.model / n).read_bytes() for n in FILES} == whole[0]
+    assert stored() == []
+    assert list((prepared.root / ".kmunet/ray").glob("*")) == []
 
 
 @pytest.mark.parametrize(

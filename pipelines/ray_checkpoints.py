@@ -1,0 +1,94 @@
+"""Checkpoints in Ray's storage: stored whole or not at all, and the best one kept.
+
+Ray keeps the newest by count. `best-<epoch>` beside them is the whole state after the
+best epoch, from which a training goes on where the newest are damaged.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+import ray.train
+
+from kmunet.errors import SpaceError
+from kmunet.training.space import copy_checkpoint
+
+BEST = "best-"
+
+
+def keep(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
+    """Ray's `checkpoint_upload_fn`: a local folder goes to `name` in the run's folder.
+
+    Raises SpaceError with nothing of it left, so that the one before is the newest.
+    """
+    storage = ray.train.get_context().get_storage()
+    system, home = storage.storage_filesystem, str(storage.experiment_fs_path)
+    source, target = Path(checkpoint.path), f"{home}/{name}"
+    if _is_local(system):
+        copy_checkpoint(source, Path(target))
+    else:
+        system.create_dir(target)
+        pyarrow.fs.copy_files(str(source), target, destination_filesystem=system)
+    if (epoch := _best_epoch(source)) is not None:
+        _keep_best(system, home, name, f"{BEST}{epoch:06d}")
+    return ray.train.Checkpoint(target, filesystem=system)
+
+
+def best_checkpoints() -> Iterator[ray.train.Checkpoint]:
+    """The best one; two where a kill came between the new one and the old one's end."""
+    storage = ray.train.get_context().get_storage()
+    system, home = storage.storage_filesystem, str(storage.experiment_fs_path)
+    for path in reversed(_bests(system, home)):
+        yield ray.train.Checkpoint(path, filesystem=system)
+
+
+def _best_epoch(folder: Path) -> int | None:
+    """The epoch that this checkpoint was saved after, if it is the best so far."""
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    ends = state["batch"] == 0 and state["epoch"] == state["best_epoch"]
+    return int(state["epoch"]) if ends and state["epoch"] else None
+
+
+def _keep_best(system: Any, home: str, name: str, best: str) -> None:
+    """A second name for the files of `name`, or a copy that S3 makes itself."""
+    before = [path for path in _bests(system, home) if path != f"{home}/{best}"]
+    if _is_local(system):
+        _link(Path(home, name), Path(home, best))
+    else:
+        listed = system.get_file_info(pyarrow.fs.FileSelector(f"{home}/{name}"))
+        # state.json, which makes it whole, comes last.
+        for file in sorted(listed, key=lambda f: (f.base_name == "state.json", f.path)):
+            system.copy_file(file.path, f"{home}/{best}/{file.base_name}")
+    for path in before:
+        system.delete_dir(path)
+
+
+def _link(source: Path, target: Path) -> None:
+    fresh = target.with_name(f".{target.name}")
+    for left_over in (fresh, target):
+        shutil.rmtree(left_over, ignore_errors=True)
+    try:
+        shutil.copytree(source, fresh, copy_function=os.link)
+    except OSError:  # a file system without hard links
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            copy_checkpoint(source, fresh)
+        except SpaceError:
+            return  # the newest ones are what a training goes on from
+    fresh.rename(target)
+
+
+def _bests(system: Any, home: str) -> list[str]:
+    found = system.get_file_info(pyarrow.fs.FileSelector(home, allow_not_found=True))
+    return sorted(file.path for file in found if file.base_name.startswith(BEST))
+
+
+def _is_local(system: Any) -> bool:
+    return isinstance(system, pyarrow.fs.LocalFileSystem)

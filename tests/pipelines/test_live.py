@@ -1,0 +1,185 @@
+"""A real training, followed in a real MLflow that is killed and comes back."""
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from PIL import Image
+
+from kmunet.config import parse_params
+from kmunet.errors import ConfigError, TrainingStoppedError
+from kmunet.report.contours import GREEN
+from kmunet.training import LocalReporter, fit
+from pipelines import live, outbox
+from pipelines.live import LiveRun, pictures_every
+
+ROOT = Path(__file__).parents[2]
+sys.path += [str(ROOT / "tests/services"), str(ROOT / "tests/training")]
+
+import runs  # noqa: E402
+from mlflow_server import MLflowServer  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = MLflowServer(tmp_path_factory.mktemp("mlflow"))
+    server.start()
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = server.uri
+    try:
+        yield server
+    finally:
+        server.kill()
+        os.environ.pop("MLFLOW_TRACKING_URI")
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+@pytest.fixture
+def params():
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["train"] |= {"epochs": 4, "batch_size": 4, "threads": 1}
+    return parse_params(raw).train
+
+
+@pytest.fixture
+def follow(server, tmp_path, monkeypatch):
+    """A training's run, as `live_run` makes it."""
+    monkeypatch.setattr(live, "EVERY", 0.5)
+    monkeypatch.setattr(outbox, "PAUSES", (0.2,))
+
+    def make(training):
+        header = {
+            "experiment": "kmunet-squares", "training": training, "run_id": "",
+            "params": {"train.lr": "0.001"}, "tags": {"training": training}, "time": 1,
+        }  # fmt: skip
+        return LiveRun(tmp_path, header, ["a", "b/c"], 2)
+
+    return make
+
+
+class Followed(LocalReporter):
+    """Tells what it reports, and calls `between` before each epoch's end."""
+
+    def follow(self, live, between=lambda epoch: None):
+        self.on_progress, self.on_pictures = live.progress, live.pictures
+        self.live, self.between = live, between
+        return self
+
+    def wants_pictures(self, epoch):
+        return epoch in (1, 4)
+
+    def report(self, metrics, checkpoint):
+        super().report(metrics, checkpoint)
+        self.between(metrics["epoch"])
+        self.live.report(metrics)
+
+
+def _run(server, training):
+    client = MlflowClient(server.uri)
+    place = client.get_experiment_by_name("kmunet-squares").experiment_id
+    (run,) = client.search_runs([place], f"tags.training = '{training}'")
+    return client, run
+
+
+def _curve(client, run, key):
+    return [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)]
+
+
+def test_mlflow_may_die_and_come_back_while_it_trains(
+    server, follow, params, tmp_path, capsys
+):
+    """Epochs 2 and 3 end while it is down; the training does not know."""
+    model, twin = runs.small_model(), runs.small_model()
+    expected = fit(twin, runs.squares(), params, LocalReporter(tmp_path / "alone"))
+
+    def between(epoch):
+        if epoch == 2:
+            server.kill()
+        if epoch == 4:
+            server.start()
+
+    with follow("down") as seen:
+        reporter = Followed(tmp_path / "seen").follow(seen, between)
+        state = fit(model, runs.squares(), params, reporter)
+        (tmp_path / "weights").write_bytes(b"w")
+        seen.trained(tmp_path / "weights")
+    assert state == expected
+    client, run = _run(server, "down")
+    assert run.info.status == "FINISHED"
+    assert len(run.data.tags["checkpoint_sha256"]) == 64
+    for key in ("train_loss", "val_iou", "lr"):
+        rows = [(int(row["epoch"]), row[key]) for row in state.history]
+        assert _curve(client, run, key) == rows
+    assert {"step/loss", "step/iou", "step/images_per_second"} <= set(run.data.metrics)
+    assert "system/cpu_utilization_percentage" in run.data.metrics
+    assert capsys.readouterr().err.count("warning: MLflow: ") == 1
+    assert list((tmp_path / "mlflow-pending").iterdir()) == []
+    files = [f.path for f in client.list_artifacts(run.info.run_id, "images")]
+    shown = sorted(f.split("+timestamp")[0] for f in files if f.endswith(".png"))
+    assert shown[:3] == [
+        "images/validation 1 a+step+1",
+        "images/validation 1 a+step+4",
+        "images/validation 2 b_c+step+1",
+    ]
+    assert len(set(shown)) == 8  # what the kill caught may be there twice
+
+
+def test_a_training_that_goes_on_is_one_run(server, follow, tmp_path):
+    seen = follow("stopped")
+    seen.report({"epoch": 1.0, "val_iou": 0.25})
+    seen.__exit__(None, TrainingStoppedError("stopped, and saved"), None)
+    client, run = _run(server, "stopped")
+    assert run.info.status == "KILLED"
+    with follow("stopped") as seen:
+        seen.report({"step": 7.0})  # a checkpoint within an epoch
+        seen.report({"epoch": 2.0, "val_iou": 0.5})
+    client, run = _run(server, "stopped")
+    assert run.info.status == "FINISHED"
+    assert _curve(client, run, "val_iou") == [(1, 0.25), (2, 0.5)]
+    assert run.data.params == {"train.lr": "0.001"}
+
+
+def test_a_picture_shows_the_image_beside_its_outlines(params, tmp_path):
+    told = []
+    reporter = LocalReporter(tmp_path, on_pictures=told.append)
+    fit(runs.small_model(), runs.squares(), params, reporter)
+    pictures = told[-1]
+    assert (pictures.epoch, pictures.images.shape) == (4, (4, 32, 32, 3))
+    sample = runs.squares().validation[(0, 2)]  # validated in this order
+    assert (pictures.images[2] == sample["image"].permute(1, 2, 0).numpy()).all()
+    assert (pictures.truth[2] == sample["mask"].numpy()).all()
+    with Image.open(io.BytesIO(live._overlay(pictures, 2, "name"))) as drawn:
+        colours = {colour for _, colour in drawn.convert("RGB").getcolors(10**6)}
+    assert GREEN in colours
+
+
+@pytest.mark.parametrize(
+    ("value", "epochs", "every"),
+    [(None, 400, 40), ("10", 3, 1), ("4", 10, 3), ("0", 9, 0)],
+)
+def test_a_training_shows_about_ten_overlays(monkeypatch, value, epochs, every):
+    monkeypatch.delenv("KMUNET_OVERLAYS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("KMUNET_OVERLAYS", value)
+    assert pictures_every(epochs) == every
+
+
+def test_a_setting_that_is_none_is_named(monkeypatch):
+    monkeypatch.setenv("KMUNET_OVERLAYS", "many")
+    with pytest.raises(ConfigError, match="KMUNET_OVERLAYS is 'many': set it to a num"):
+        pictures_every(3)
+    monkeypatch.setenv("KMUNET_LIVE", "maybe")
+    with pytest.raises(ConfigError, match="KMUNET_LIVE is 'maybe': set it to on or"):
+        live.live_run(None, None, None, "a")
+
+
+def test_switched_off_nothing_is_sent(monkeypatch, tmp_path):
+    monkeypatch.setenv("KMUNET_LIVE", "off")
+    with live.live_run(None, None, None, "a") as seen:
+        assert seen.onlookers().pictures_every == 0
+        seen.trained(tmp_path / "none")
