@@ -65,7 +65,7 @@ def paths(tmp_path_factory, params):
     train.check_before_start(params, packed)
     reporter = LocalReporter(paths.root / "checkpoints")
     train.train_worker(train.worker_config(params, paths), reporter)
-    train._export(reporter.folder / "latest", params, packed, paths.model)
+    train.export(reporter.folder / "latest", params, packed, paths.model)
     evaluate.run(params, paths)
     return paths
 

@@ -14,6 +14,7 @@ from kmunet.errors import ConfigError, RemoteError, SpaceError, TrainingError
 from kmunet.training.space import MARGIN
 from pipelines.ray_backend import Cluster, run_on_ray
 from pipelines.storage import OPTIONS, Storage, chosen_storage
+from pipelines.train import export
 
 MB = 2**20
 
@@ -56,6 +57,7 @@ def test_a_killed_worker_goes_on_from_s3(run, s3_server, keys_that_travel):
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_once_and_the_run_goes_on_after(run, tmp_path, capfd):
     with small_disk(tmp_path / "disk", 10 * MB + MARGIN // 2) as disk:
         (disk / "others").write_bytes(b"x" * 4 * MB)
@@ -101,3 +103,17 @@ def test_the_environment_says_where(monkeypatch, tmp_path):
     monkeypatch.setenv("KMUNET_STORAGE", "gs://bucket")
     with pytest.raises(ConfigError, match="KMUNET_STORAGE is 'gs://bucket': set it to"):
         chosen_storage(tmp_path)
+
+
+def test_an_export_to_a_full_disk_says_so_and_leaves_the_model_before(tmp_path):
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (saved / "state.json").write_text("{}")
+    (saved / "best.safetensors").write_bytes(b"w" * 2 * MB)
+    with small_disk(tmp_path / "disk", MB) as disk:
+        (disk / "model").mkdir()
+        with pytest.raises(
+            SpaceError, match=f"^{disk}: no space for the model: 2,097,"
+        ):
+            export(saved, None, None, disk / "model")
+        assert [path.name for path in disk.iterdir()] == ["model"]
