@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kmunet.training import LocalReporter, Progress
+from kmunet.training import LocalReporter, Pictures, Progress
 from pipelines.comparison.memory import peak_memory
 from pipelines.comparison.request import Limit
 
@@ -69,6 +69,12 @@ class Ledger:
     def save_now(self) -> bool:
         """A few times a minute: after a short epoch it would take longer than that."""
         return time.monotonic() - self._saved >= EVERY
+
+    def wants_pictures(self, epoch: int) -> bool:
+        return False
+
+    def pictures(self, pictures: Pictures) -> None:
+        """Nobody looks."""
 
     def should_stop(self) -> bool:
         """Asked once a step: measures it, too."""
