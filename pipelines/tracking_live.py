@@ -14,7 +14,11 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 from PIL import Image
@@ -43,7 +47,10 @@ def deliver_pending(root: Path) -> int:
 
 def machine_load() -> Callable[[], dict[str, float]]:
     """A function that samples MLflow's system metrics, by the names it gives them."""
-    monitors = SystemMetricsMonitor("").monitors
+    # MLflow's own collection of them opens a store, wherever it may be by now.
+    monitors: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    with suppress(ImportError, RuntimeError):  # no driver, or no nvidia-ml-py
+        monitors.append(GPUMonitor())
 
     def sample() -> dict[str, float]:
         found: dict[str, float] = {}
