@@ -272,9 +272,12 @@ def choose_store(state: Path) -> None:
     """MLFLOW_TRACKING_URI, or else SQLite below `state`."""
     for logger in ("mlflow", "alembic", "urllib3.connectionpool"):
         logging.getLogger(logger).setLevel(logging.ERROR)
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if _is_embedded(state):
+        state.mkdir(parents=True, exist_ok=True)
         _make_store(state)
-        mlflow.set_tracking_uri(_store(state))
+        uri = _store(state)
+    mlflow.set_tracking_uri(uri)  # the variable may have changed since the last time
 
 
 def experiment(client: MlflowClient, name: str, state: Path) -> str:

@@ -28,15 +28,12 @@ from mlflow_server import MLflowServer  # noqa: E402
 def server(tmp_path_factory):
     server = MLflowServer(tmp_path_factory.mktemp("mlflow"))
     server.start()
-    before = os.environ.get("MLFLOW_TRACKING_URI")
     os.environ["MLFLOW_TRACKING_URI"] = server.uri
     try:
         yield server
     finally:
         server.kill()
         os.environ.pop("MLFLOW_TRACKING_URI")
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 @pytest.fixture
