@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmunet.errors import ConfigError
+from pipelines.paths import Paths
+from pipelines.report_folder import report_folder
 
 if TYPE_CHECKING:
     from kmunet.config import Params
@@ -48,7 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train what is missing, score, report. Raises KMUNetError before long work."""
-    limit = read_limit(arguments)  # what costs seconds to import comes after
+    limit = read_limit(arguments)
+    paths = Paths(Path.cwd(), arguments.dataset)
+    default = paths.root / "reports" / "compare" / paths.dataset
+    out = report_folder(arguments.out or default, "comparison.json")
+    # What costs seconds to import comes after.
     from pipelines.comparison.request import (
         check_models,
         check_seeds,
@@ -59,11 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     from pipelines.comparison.runs import results
     from pipelines.comparison.show import Show, print_table
     from pipelines.overrides import parse
-    from pipelines.paths import Paths
     from pipelines.stage import short
     from pipelines.train import check_before_start
 
-    paths = Paths(Path.cwd(), arguments.dataset)
     check_models(arguments.models)
     params = read_params(paths, dict(map(parse, arguments.set)))
     seeds = arguments.seeds or [params.train.seed]
@@ -72,9 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
     runs = plan_runs(params, paths, packed, arguments.models, seeds, limit)
     for planned in runs[:: len(seeds)]:
         check_before_start(planned.params, packed)
+    for note in packed.division["notes"]:
+        print(f"note: {note}")
     with Show(runs) as show:
         found = results(runs, show.hear)
-    out = arguments.out or paths.root / "reports" / "compare" / paths.dataset
     page, rows = report(out, found, packed, params, limit)
     print_table(rows)
     print(f"report: {short(page)}")

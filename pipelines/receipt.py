@@ -18,8 +18,15 @@ import torch
 from kmunet.errors import CheckpointError
 
 FILE = "receipt.json"
-TRAINING = ("data", "ops", "nn", "models", "training")
-SCORING = ("data", "evaluation", "inference")
+# Files and folders of the project.
+TRAINING = (
+    *(f"kmunet/{part}" for part in ("data", "ops", "nn", "models", "training")),
+    "pipelines/train.py",
+)
+SCORING = (
+    *(f"kmunet/{part}" for part in ("data", "evaluation", "inference")),
+    "pipelines/scoring.py",
+)
 _PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
 
 
@@ -33,6 +40,7 @@ class Receipt:
     code: str  # sha256 of the library
     environment: dict[str, str]
     losses: list[float]  # of the first steps
+    budget: str = ""  # that led the schedule instead of the epochs
 
     def write(self, folder: Path) -> None:
         text = json.dumps(asdict(self), indent=1, sort_keys=True)
@@ -58,11 +66,12 @@ def make_receipt(
     scan: str,
     device: torch.device,
     losses: Sequence[float],
+    budget: str = "",
 ) -> Receipt:
     """Of a training that runs, or ran, here."""
     return Receipt(
         dataset, dict(params), data, code_digest(), _environment(scan, device),
-        list(losses),
+        list(losses), budget,
     )  # fmt: skip
 
 
@@ -80,13 +89,14 @@ def read_receipt(folder: Path) -> Receipt:
 
 
 def code_digest(parts: Sequence[str] = TRAINING) -> str:
-    """sha256 of parts of the library, those that train: Python, C++ and headers."""
-    library = Path(__file__).parents[1] / "kmunet"
+    """sha256 of parts of the code, those that train: Python, C++ and headers."""
+    root = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for folder in parts:
-        for path in sorted((library / folder).rglob("*")):
+    for part in parts:
+        place = root / part
+        for path in [place] if place.is_file() else sorted(place.rglob("*")):
             if path.suffix in (".py", ".cpp", ".h"):
-                digest.update(path.relative_to(library).as_posix().encode())
+                digest.update(path.relative_to(root).as_posix().encode())
                 digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -2,7 +2,6 @@
 
     train.lr: {loguniform: [1.0e-4, 1.0e-2]}   # also uniform; randint: both ends count
     train.loss: [bce_dice, tversky]            # one of a list
-    recipe: [paper, best]
 
 Values are drawn at random: the most that early stopping asks of them, and as good as a
 grid of the same size or better (Bergstra & Bengio, JMLR 2012). The n-th draw depends on

@@ -98,18 +98,25 @@ class Spool:
 def deliver_left(folder: Path, sink: Sink) -> int:
     """Send what earlier processes left in `folder`; the number of files sent.
 
-    Raises what the sink raises at the first that cannot be sent.
+    One file that cannot be sent keeps no other back, but after two nobody answers.
+    Raises what the sink raised last.
     """
-    sent = 0
+    sent, faults = 0, list[Exception]()
     for file in sorted(folder.glob("*.jsonl")):
         spool = Spool.left(file)
         if spool is None:
             continue
         try:
             spool.deliver(sink)
+            sent += 1
+        except Exception as error:
+            faults.append(error)
         finally:
             spool.close()
-        sent += 1
+        if len(faults) == 2:
+            break
+    if faults:
+        raise faults[-1]
     return sent
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from kmunet.report import SweepReport
 from pipelines import sweep_results
 from pipelines.ray_trials import Share, run_trials
+from pipelines.report_folder import report_folder
 from pipelines.sweep_plan import Trial, plan_folds
 from pipelines.sweep_session import Begun, base_params, begun, given, share
 from pipelines.sweep_trial import make_job
@@ -15,6 +16,8 @@ from pipelines.sweep_trial import make_job
 def sweep_folds(arguments: argparse.Namespace, root: Path) -> int:
     """Run the sweep; its exit code. Raises KMUNetError before anything starts."""
     params = base_params(given(arguments, root), root)
+    if arguments.out:
+        report_folder(arguments.out, "summary.json")
     seeds = tuple(dict.fromkeys(arguments.seeds or [params.train.seed]))
     trials = plan_folds(root, params, tuple(dict.fromkeys(arguments.datasets)), seeds)
     kind = {"folds": params.split.folds, "seeds": list(seeds)}

@@ -15,6 +15,7 @@ from pipelines.tracking_sweep import SweepRuns
 
 Outcome = dict[str, Any]
 _EVERY = 20.0  # seconds between two lines on what is running
+_PAUSE = 60.0  # seconds for which an MLflow that did not answer is left alone
 _STATUS = {"finished": "FINISHED", "stopped early": "FINISHED", "failed": "FAILED"}
 
 
@@ -30,6 +31,7 @@ class SweepLog:
         self.trouble: ServiceError | None = None
         self._running: dict[str, str] = {}
         self._spoken = time.monotonic()
+        self._next = 0.0  # when MLflow is asked again, after it did not answer
         for trial in trials:
             params = flatten(used_params(trial.params, trial.dataset))
             runs.declare(trial.name, trial.label, params)
@@ -73,7 +75,7 @@ class SweepLog:
         stopped: bool,
     ) -> None:
         """Log what MLflow has missed, and close the parent with the report's files."""
-        missed, self.trouble = self.trouble, None
+        missed, self.trouble, self._next = self.trouble, None, 0.0
         for name, outcome in self.outcomes.items() if missed else ():
             self._to_mlflow(name, outcome.get("history", []), outcome)
         status = "KILLED" if stopped else "FAILED" if self.failed else "FINISHED"
@@ -103,6 +105,8 @@ class SweepLog:
         rows: Sequence[Mapping[str, float]],
         outcome: Outcome | None = None,
     ) -> None:
+        if time.monotonic() < self._next:
+            return  # close() logs what was missed
         try:
             self.runs.log_epochs(name, rows)
             if outcome is not None:
@@ -114,7 +118,7 @@ class SweepLog:
         except ServiceError as error:
             if self.trouble is None:
                 print(f"note: {error}; the sweep goes on", file=sys.stderr, flush=True)
-            self.trouble = error
+            self.trouble, self._next = error, time.monotonic() + _PAUSE
 
 
 def describe(outcome: Outcome) -> str:

@@ -14,6 +14,7 @@ from pipelines.overrides import Value
 from pipelines.paths import state_dir
 from pipelines.ray_search import Rules, run_search
 from pipelines.ray_trials import Share
+from pipelines.report_folder import report_folder
 from pipelines.search_space import draw, expanded, read_space
 from pipelines.sweep_log import Outcome
 from pipelines.sweep_plan import Trial, plan_one
@@ -29,6 +30,13 @@ def sweep_search(arguments: argparse.Namespace, root: Path) -> int:
     dataset = _one_dataset(arguments)
     values = given(arguments, root)
     params = base_params(values, root)
+    if params.split.protocol == "paper":
+        raise ConfigError(
+            "--search: split.protocol 'paper' validates on the test images: a search "
+            "would select on them: --set split.protocol=clean"
+        )
+    if arguments.out:
+        report_folder(arguments.out, "summary.json")
     space = read_space(arguments.search, params)
     drawn = draw(space, arguments.trials, arguments.search_seed)
     if len(drawn) < arguments.trials:

@@ -104,7 +104,7 @@ def _train(
 def _tested(params: Params, packed: PackedSet, own: Paths) -> dict[str, Any]:
     """The numbers of the test images, as the stage `evaluate` counts them."""
     predictor = Predictor.load(own.model, choose_device(params.train.device))
-    with MaskFile(own.root) as preds:
+    with MaskFile(own.root, len(packed.classes)) as preds:
         scored = score(predictor, packed, params.evaluate, preds)
     return {
         "metrics": measure(scored, params.evaluate),

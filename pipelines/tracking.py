@@ -48,6 +48,10 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 LINEAGE, LEARNT_FROM = "lineage.json", "learnt_from.txt"
 HERE = Path(__file__).parent
+_HURRIED = {  # seconds, tries
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Registry:
         choose_store(self.state)
         self.uri: str = mlflow.get_tracking_uri()
         self.client = MlflowClient()
-        with _answering(self.uri):
+        with answering(self.uri):
             self._open()
 
     def find(self, tag: str, value: str) -> ModelVersion | None:
@@ -100,7 +104,7 @@ class Registry:
 
     def learnt_from(self, version: ModelVersion) -> frozenset[str]:
         """The images of its training and selection; none where that is not recorded."""
-        with _answering(self.uri), tempfile.TemporaryDirectory() as folder:
+        with answering(self.uri), tempfile.TemporaryDirectory() as folder:
             names = {item.path for item in self.client.list_artifacts(version.run_id)}
             if LEARNT_FROM not in names:
                 return frozenset()
@@ -113,7 +117,7 @@ class Registry:
         It is the run of the training that made these weights, where there is one that
         is no version's yet and has the same parameters; else a new one.
         """
-        with _answering(self.uri), self._run(record) as run:
+        with answering(self.uri), self._run(record) as run:
             _log(record, self._epochs(run.info.run_id))
             info = mlflow.pyfunc.log_model(
                 name="model",
@@ -221,7 +225,7 @@ class Catalogue:
 
     def find(self, name: str, version: str = "", alias: str = "") -> Found:
         """The version with this number or alias. ServiceError says what there is."""
-        with _answering(self.uri):
+        with answering(self.uri):
             versions = self.client.search_model_versions(f"name='{name}'")
             if not versions:
                 raise ServiceError(
@@ -280,6 +284,15 @@ def choose_store(state: Path) -> None:
     mlflow.set_tracking_uri(uri)  # the variable may have changed since the last time
 
 
+def hurry() -> None:
+    """Give up on a server that is away within seconds, not MLflow's own 10 minutes.
+
+    For those who send again later; what the user has set stands.
+    """
+    for name, value in _HURRIED.items():
+        os.environ.setdefault(name, value)
+
+
 def experiment(client: MlflowClient, name: str, state: Path) -> str:
     """The id of an experiment, made where it is missing."""
     found = client.get_experiment_by_name(name)
@@ -319,7 +332,7 @@ def _make_store(state: Path) -> None:
 
 
 @contextmanager
-def _answering(uri: str) -> Iterator[None]:
+def answering(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, ConnectionError) as error:

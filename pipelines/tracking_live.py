@@ -6,7 +6,6 @@ All goes through an outbox: MLflow being slow, down or away costs the training n
 
 import base64
 import io
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,15 +24,10 @@ from PIL import Image
 
 from pipelines.paths import state_dir
 from pipelines.spool import Record, deliver_left
-from pipelines.tracking import choose_store, experiment
+from pipelines.tracking import choose_store, experiment, hurry
 
 _LOAD = "system/cpu_utilization_percentage"
 _METRICS, _PARAMS = 1000, 100  # that MLflow takes at once
-# Seconds and tries: a server that is away holds no one up for MLflow's own 10 minutes.
-_HURRIED = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-}
 
 
 def deliver_pending(root: Path) -> int:
@@ -71,8 +65,7 @@ class MLflowSink:
         self._state, self._folder = state, folder
         self._client: MlflowClient | None = None
         self._known: dict[str, int] = {}  # runs, and the next sample of their load
-        for name, value in _HURRIED.items():
-            os.environ.setdefault(name, value)
+        hurry()
 
     def open(self, header: Record) -> Record:
         if header["run_id"] in self._known:

@@ -15,8 +15,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from pipelines.paths import state_dir
-from pipelines.tracking import _answering as answering
-from pipelines.tracking import choose_store, experiment
+from pipelines.tracking import answering, choose_store, experiment, hurry
 
 _BATCH = 900  # values in one request; MLflow takes 1000
 
@@ -28,6 +27,7 @@ class SweepRuns:
         """Find or make the parent. ServiceError where MLflow does not answer."""
         state = state_dir(root)
         choose_store(state)
+        hurry()
         self.uri: str = mlflow.get_tracking_uri()
         self.client = MlflowClient()
         with answering(self.uri):

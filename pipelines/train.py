@@ -9,12 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from kmunet.config import Params, parse_params
 from kmunet.data.dataset import SegmentationDataset
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.data.transforms import Transform, build_transform
 from kmunet.device import choose_device
-from kmunet.errors import TrainingError
+from kmunet.errors import KMUNetError, TrainingError
 from kmunet.models import build_model
 from kmunet.ops import backend, use_backend
 from kmunet.training import Reporter, TrainingData, fit
@@ -61,7 +63,10 @@ def run(params: Params, paths: Paths) -> None:
             live.trained(paths.model / "model.safetensors")
     finally:
         shutdown()
-    storage.remove(cluster.name)
+    try:
+        storage.remove(cluster.name)
+    except KMUNetError as error:  # the model is there: nothing is lost
+        print(f"note: checkpoints stay: {error}")
     note_grid(paths.model / "history.csv")
 
 
@@ -172,12 +177,21 @@ def run_name(params: Params, dataset: str, packed: PackedSet) -> str:
     digest = hashlib.sha256(packed.fingerprint.encode())
     for section in (transforms, sections["model"], sections["train"]):
         digest.update(json.dumps(section, sort_keys=True).encode())
-    digest.update(code_digest().encode())
+    digest.update(f"{code_digest()} {torch.__version__}".encode())
     return f"{dataset}-{digest.hexdigest()[:16]}"
 
 
-def export(checkpoint: Path, params: Params, packed: PackedSet, target: Path) -> None:
-    """Write the model folder, named as the data set, whole or not at all."""
+def export(
+    checkpoint: Path,
+    params: Params,
+    packed: PackedSet,
+    target: Path,
+    budget: str = "",
+) -> None:
+    """Write the model folder, named as the data set, whole or not at all.
+
+    `budget` is what led the schedule, if not the epochs of `params`.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     needed = (checkpoint / "best.safetensors").stat().st_size
@@ -191,19 +205,24 @@ def export(checkpoint: Path, params: Params, packed: PackedSet, target: Path) ->
         text = json.dumps(_card(params, packed, state), indent=1, sort_keys=True)
         (fresh / "model.json").write_text(text + "\n", encoding="utf-8")
         write_history(fresh / "history.csv", state["history"])
-        receipt(params, target.name, packed, state["first_losses"]).write(fresh)
+        losses = state["first_losses"]
+        receipt(params, target.name, packed, losses, budget).write(fresh)
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
 
 
 def receipt(
-    params: Params, dataset: str, packed: PackedSet, losses: list[float]
+    params: Params,
+    dataset: str,
+    packed: PackedSet,
+    losses: list[float],
+    budget: str = "",
 ) -> Receipt:
     """Of a training of `params` on `packed`, here."""
     values = _narrow(params.model_dump(mode="json", by_alias=True), dataset)
     device = choose_device(params.train.device)
     fingerprint, scan = packed.fingerprint, _scan_backend(params)
-    return make_receipt(dataset, values, fingerprint, scan, device, losses)
+    return make_receipt(dataset, values, fingerprint, scan, device, losses, budget)
 
 
 def _narrow(values: dict[str, Any], dataset: str) -> dict[str, Any]:

@@ -36,6 +36,11 @@ def run(arguments: argparse.Namespace) -> int:
     from pipelines.train import receipt
 
     then = read_receipt(Path(arguments.folder))
+    if then.budget:
+        raise CheckpointError(
+            f"{arguments.folder}: trained within a budget of {then.budget}, which its "
+            "schedule followed: there are no epochs to replay"
+        )
     params = parse_params(then.params, f"{arguments.folder}: receipt")
     paths = Paths(Path.cwd(), then.dataset)
     packed = open_packed(paths.prepared, paths.splits, params.train.size)

@@ -120,8 +120,13 @@ class Ledger:
     def _restoring(self, opened: AbstractContextManager[Path]) -> Iterator[Path]:
         """`fit` goes on from the last one that it opens."""
         with opened as folder:
-            text = (folder / FILE).read_text(encoding="utf-8")
-            self.spent, self._mark = Spent(**json.loads(text)), _now()
+            try:
+                text = (folder / FILE).read_text(encoding="utf-8")
+                self.spent = Spent(**json.loads(text))
+            except (OSError, ValueError, TypeError):
+                self.spent = Spent()  # to `fit` it is then damaged: it takes another
+                (folder / "state.json").unlink(missing_ok=True)
+            self._mark = _now()
             yield folder
 
     def _charge(self) -> None:

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kmunet.config import Params, parse_params
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.errors import ConfigError, DataError
 from kmunet.models.registry import BASELINES, MODELS
 from pipelines.overrides import Value, expand, overridden
 from pipelines.paths import Paths, state_dir
-from pipelines.receipt import SCORING, code_digest
+from pipelines.receipt import SCORING, TRAINING, code_digest
 
 # Set by the arguments, or not by a comparison.
 RESERVED = {
@@ -28,6 +30,7 @@ RESERVED = {
     "train.workers": "a model is trained by one process",
     "datasets": "name the data set as the first argument",
 }
+OWN = ("pipelines/comparison/worker.py", "pipelines/comparison/ledger.py")
 ENDLESS = 10**6  # epochs, where something else is the budget
 UNITS = {
     "minutes": "minutes",
@@ -59,6 +62,7 @@ class Run:
     limit: Limit
     paths: Paths
     folder: Path
+    fingerprint: str  # of the data and their split, as they are now
 
     @property
     def name(self) -> str:
@@ -150,7 +154,8 @@ def plan_runs(
             own = run_params(params, model, seed, limit)
             key = _key(own, packed, limit)
             folder = home / f"{paths.dataset}-{model}-{key}"
-            runs.append(Run(model, seed, own, limit, paths, folder))
+            data = packed.fingerprint
+            runs.append(Run(model, seed, own, limit, paths, folder, data))
     return runs
 
 
@@ -178,7 +183,8 @@ def _key(params: Params, packed: PackedSet, limit: Limit) -> str:
         sections["train"],
         sections["presets"][params.augment],
         [limit.kind, limit.amount],
-        code_digest(),
+        code_digest((*TRAINING, *OWN)),
+        torch.__version__,
     ]
     return _digest(json.dumps(content, sort_keys=True))
 

@@ -103,6 +103,7 @@ def _task(run: Run) -> dict[str, Any]:
         "params": run.params.model_dump(mode="json", by_alias=True),
         "limit": asdict(run.limit),
         "dataset": run.paths.dataset,
+        "fingerprint": run.fingerprint,
         "prepared": str(run.paths.prepared),
         "splits": str(run.paths.splits),
         "folder": str(run.folder),

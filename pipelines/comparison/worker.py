@@ -19,7 +19,7 @@ import torch
 from kmunet.config import Params, parse_params
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.device import choose_device
-from kmunet.errors import KMUNetError, TrainingStoppedError
+from kmunet.errors import DataError, KMUNetError, TrainingStoppedError
 from kmunet.inference import Predictor
 from kmunet.models import build_model
 from kmunet.models.cost import flops, parameter_count
@@ -82,11 +82,17 @@ def do(task: dict[str, Any], say: Say, stop: Stop) -> None:
     folder = Path(task["folder"])
     size = params.train.size
     packed = open_packed(Path(task["prepared"]), Path(task["splits"]), size)
+    if packed.fingerprint != task["fingerprint"]:
+        raise DataError(
+            f"{task['splits']}: other data than the comparison began with; run it again"
+        )
     weights = folder / "model" / task["dataset"]
     if not (folder / "training.json").exists():
         limit = Limit(**task["limit"])
         facts = train(params, packed, limit, folder / "checkpoints", say, stop)
-        export(folder / "checkpoints" / "latest", params, packed, weights)
+        # An epoch's schedule is that of the stage; any other follows the budget.
+        budget = "" if limit.kind == "epochs" else str(limit)
+        export(folder / "checkpoints" / "latest", params, packed, weights, budget)
         write(folder / "training.json", facts)
         shutil.rmtree(folder / "checkpoints")
     say({"share": 1.0, "scoring": True})

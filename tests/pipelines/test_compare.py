@@ -1,6 +1,7 @@
 """`kmunet compare` as it is called: processes of its own, resumed, refused."""
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -184,6 +185,46 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(workspace, tmp_path):
         assert {k: ours[k] for k in same} == {k: theirs[k] for k in same}
 
 
+def test_a_damaged_checkpoint_is_left_for_the_one_before(workspace, tmp_path, caplog):
+    paths, params = workspace
+    packed = open_packed(paths.prepared, paths.splits)
+    threads, limit = torch.get_num_threads(), Limit("steps", 9)
+    (planned,) = plan_runs(params, paths, packed, ["u_kan"], [5], limit)
+    with pytest.raises(TrainingStoppedError):
+        train(planned.params, packed, tmp_path, limit, after=1)
+    shutil.copytree(tmp_path / "latest", tmp_path / "previous")
+    (tmp_path / "latest" / "spent.json").write_text("{")
+    facts, _ = train(planned.params, packed, tmp_path, limit)
+    torch.set_num_threads(threads)
+    assert "taking the one before" in caplog.text
+    assert facts["steps"] == 9
+
+
+def test_a_budgeted_model_cannot_be_replayed_and_says_so(workspace, done, capsys):
+    paths, params = workspace
+    packed = open_packed(paths.prepared, paths.splits)
+    seed, limit = params.train.seed, Limit("steps", 2)
+    (planned,) = plan_runs(params, paths, packed, ["u_kan"], [seed], limit)
+    assert main(["verify", str(planned.weights)]) == 2
+    assert "within a budget of 2 steps" in capsys.readouterr().err
+
+
+def test_a_folder_of_other_things_is_not_replaced(workspace, tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert compare(workspace[0], "--steps", "1", "--out", str(tmp_path)) == 2
+    assert "holds no earlier report" in capsys.readouterr().err
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_data_that_change_meanwhile_end_it(workspace):
+    paths, params = workspace
+    packed = open_packed(paths.prepared, paths.splits)
+    (planned,) = plan_runs(params, paths, packed, ["u_kan"], [7], Limit("steps", 1))
+    other = dataclasses.replace(planned, fingerprint="of another split")
+    with pytest.raises(TrainingError, match="other data than the comparison began"):
+        runs.results([other], lambda run, message: None)
+
+
 def test_a_budget_of_cpu_time_ends_a_training(workspace, tmp_path):
     paths, params = workspace
     packed = open_packed(paths.prepared, paths.splits)
@@ -203,8 +244,9 @@ def test_what_a_run_says_is_passed_on(workspace, tmp_path):
     (planned,) = plan_runs(params, paths, packed, ["u_kan"], [6], limit)
     shutil.copytree(paths.root / "data", tmp_path / "data")
     shutil.rmtree(tmp_path / "data" / "prepared")
-    moved = runs.Run("u_kan", 6, planned.params, limit, Paths(tmp_path, "synthetic"),
-                     tmp_path / "run")  # fmt: skip
+    moved = dataclasses.replace(
+        planned, paths=Paths(tmp_path, "synthetic"), folder=tmp_path / "run"
+    )
     with pytest.raises(TrainingError, match=r"u_kan, seed 6: .*no such file"):
         runs.results([moved], lambda run, message: None)
 

@@ -81,6 +81,15 @@ def test_a_bad_space_is_refused_by_key(tmp_path, params, key, value, message):
         space_of(tmp_path, params, **{key: value})
 
 
+def test_what_validates_on_test_images_is_refused(workspace, helpers):
+    (workspace / "two.yaml").write_text(yaml.safe_dump({"train.lr": [1e-3, 1e-4]}))
+    line = "synthetic --search two.yaml --set split.protocol=paper"
+    with pytest.raises(ConfigError, match="would select on them"):
+        helpers.kmunet_sweep(line)
+    with pytest.raises(ConfigError, match="holds no earlier report"):
+        helpers.kmunet_sweep("synthetic --search two.yaml --out data")
+
+
 @pytest.fixture(scope="module")
 def searched(helpers, workspace):
     """One after the other; IoU hangs on the threshold, whatever is learnt."""
