@@ -23,9 +23,11 @@ from flows.failures import quieten
 from flows.pipeline import addresses
 from flows.plan import Plan, make_plan
 from flows.results import Result, read_metrics, standing
+from flows.secrets import load_secrets
 from flows.stages import run_stage
 from flows.workspace import publish, workspace
 from kmunet.errors import KMUNetError
+from pipelines import profile
 from pipelines.overrides import Value
 from pipelines.paths import Paths
 
@@ -52,11 +54,19 @@ def kmunet(
         force: Run every stage again, up to date or not.
     """
     try:
+        _reach_services()
         plan = make_plan(datasets, overrides, raw, force)
         plan = downloaded(plan, get_run_logger().info)
         return _run(plan, flow_run.get_name() or "run")
     except KMUNetError as error:
         return Failed(message=str(error))
+
+
+def _reach_services() -> None:
+    """Addresses from the profile and secrets from blocks, for this run's stages."""
+    profile.apply()
+    if names := load_secrets():
+        get_run_logger().info("from Prefect blocks: %s", ", ".join(names))
 
 
 def _run(plan: Plan, name: str) -> list[Result] | State[Any]:

@@ -2,7 +2,8 @@
 
 Commands that need more than the library (MLflow, peers to measure) live above it and
 join by the entry point group `kmunet.commands`: a module with `add_arguments` and `run`
-that imports what is heavy in `run` only.
+that imports what is heavy in `run` only. What `kmunet.start` names is called before a
+command, unless its module has `chooses_profile`.
 """
 
 import argparse
@@ -22,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `kmunet ARGUMENTS`; 0 if all is well, 2 for what a user can mend."""
     parsed = _parser().parse_args(arguments)
     try:
+        if parsed.start:
+            _start()
         code: int = parsed.run(parsed)
     except KMUNetError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -46,6 +49,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _start() -> None:
+    """Let layers above prepare the process, as by addresses of services."""
+    for entry in entry_points(group="kmunet.start"):
+        try:
+            prepare = entry.load()
+        except ImportError as error:
+            raise _outdated(entry, error) from None
+        prepare()
+
+
 def _load(entry: EntryPoint) -> Any:
     """The command's module; one that cannot be imported leaves the others alone."""
     try:
@@ -59,7 +72,11 @@ def _load(entry: EntryPoint) -> Any:
 
 
 def _refuse(entry: EntryPoint, error: ImportError, _: argparse.Namespace) -> int:
-    raise KMUNetError(
+    raise _outdated(entry, error)
+
+
+def _outdated(entry: EntryPoint, error: ImportError) -> KMUNetError:
+    return KMUNetError(
         f"{entry.name}: {error}; the environment was made for another version of this "
         "checkout: `make install` mends it"
     )
@@ -70,7 +87,8 @@ def _add(parsers: Any, name: str, module: Any) -> None:
     first = about.splitlines()[0].split(": ", 1)[-1]
     parser = parsers.add_parser(name, help=first, description=about)
     module.add_arguments(parser)
-    parser.set_defaults(run=module.run)
+    start = not getattr(module, "chooses_profile", False)
+    parser.set_defaults(run=module.run, start=start)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kmunet.config import Params, load_params
 from kmunet.errors import KMUNetError
+from pipelines import profile
 from pipelines.paths import Paths
 
 Run = Callable[[Params, Paths], None]
@@ -32,6 +33,7 @@ def report_errors(name: str, action: Callable[[], None]) -> int:
     """Call `action`; print what a user can mend as `error: NAME: ...`, return 2."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        profile.apply()
         action()
     except KeyboardInterrupt:
         print(f"error: {name}: interrupted", file=sys.stderr, flush=True)

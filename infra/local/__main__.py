@@ -8,12 +8,14 @@ from pathlib import Path
 from flows.repository import toplevel
 from infra.local import stack
 from kmunet.errors import KMUNetError
+from pipelines import profile
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0, or 2 with one message."""
     arguments = _parser().parse_args(argv)
     try:
+        profile.apply()
         root = toplevel(Path.cwd())
         if arguments.action == "up":
             stack.up(root, arguments.prefect_port, arguments.mlflow_port)

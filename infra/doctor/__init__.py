@@ -1,0 +1,1 @@
+"""`kmunet doctor`: what works here, what does not, and what to mend."""
