@@ -6,6 +6,7 @@ on. Values go to the environment of this process and its stages, and nowhere els
 
 import os
 from collections.abc import MutableMapping
+from typing import cast
 
 from prefect.blocks.system import Secret
 
@@ -47,7 +48,7 @@ def load_secrets(environ: MutableMapping[str, str] = os.environ) -> list[str]:
 
 def _load(variable: str) -> str:
     try:
-        block = Secret.load(block_name(variable), _sync=True)
+        block = cast(Secret[str], Secret.load(block_name(variable)))
     except ValueError:  # no such block
         return ""
     return str(block.get())

@@ -12,7 +12,7 @@ from typing import Any
 def probe(address: str) -> dict[str, Any]:
     """Versions of Ray and Python on the head, live nodes, and their resources."""
     from ray._common.usage import usage_lib
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
     if address == "auto":
         from ray._private.services import canonicalize_bootstrap_address

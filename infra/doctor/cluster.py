@@ -37,9 +37,11 @@ def _cluster(address: str) -> Iterator[Finding]:
             _connect(address)
         found = probe("pipelines.ray_probe", address, limit=LIMIT)
     except ServiceError as problem:
-        refused = any(word in str(problem).lower() for word in ("auth", "token"))
-        start = "`ray start --head` on the head, or correct RAY_ADDRESS"
-        yield error("ray", f"{address}: {problem}", TOKEN if refused else start)
+        if "AuthenticationError" in str(problem):
+            yield error("ray", f"{address}: the token is missing or another", TOKEN)
+        else:
+            start = "`ray start --head` on the head, or correct RAY_ADDRESS"
+            yield error("ray", f"{address}: {problem}", start)
         return
     ours = {"ray": version("ray"), "python": ".".join(map(str, sys.version_info[:3]))}
     for name, have in ours.items():

@@ -126,7 +126,8 @@ def _revisions() -> tuple[set[str], set[str]]:
     """The newest of MLflow's migrations, and all; read, since its import is slow."""
     spec = find_spec("mlflow")
     places = spec.submodule_search_locations if spec else None
-    known, before = set(), set()
+    known: set[str] = set()
+    before: set[str] = set()
     for place in places or ():
         for file in Path(place, "store/db_migrations/versions").glob("*.py"):
             for down, revision in REVISION.findall(file.read_text("utf-8")):

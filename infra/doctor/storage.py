@@ -57,8 +57,8 @@ def bucket(name: str, url: str, options: dict[str, Any]) -> Finding:
 
     options: as DVC's remote has them (endpointurl, access_key_id, profile, ...).
     """
-    import boto3  # half a second
-    from botocore.config import Config
+    import boto3  # type: ignore[import-untyped]  # half a second
+    from botocore.config import Config  # type: ignore[import-untyped]
 
     from kmunet.data.network import explain
 
