@@ -69,6 +69,11 @@ def chosen(name: str | None = None, environ: Mapping[str, str] = os.environ) -> 
     name = name or environ.get("KMUNET_PROFILE") or DEFAULT
     named = environ.get("KMUNET_PROFILES")
     file = Path(named) if named else FILE
+    if not file.is_absolute():
+        raise ConfigError(
+            f"KMUNET_PROFILES is '{named}': write the whole path, since stages run in "
+            "folders of their own"
+        )
     if not named and not file.exists() and name == DEFAULT:
         return Profile()  # installed without a checkout
     profiles = _read(file)

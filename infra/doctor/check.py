@@ -87,6 +87,6 @@ def _late(check: Check) -> Finding:
 def _masked(text: str) -> str:
     text = _IN_URL.sub("://***@", text)
     for name, value in os.environ.items():
-        if len(value) > 3 and _SECRET.search(name) and not name.endswith("_PATH"):
+        if len(value) > 5 and _SECRET.search(name) and not name.endswith("_PATH"):
             text = text.replace(value, "***")
     return text

@@ -63,6 +63,11 @@ def test_a_profile_that_cannot_be_used_names_the_key_not_the_value(
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_relative_file_would_be_another_in_a_workspace():
+    with pytest.raises(ConfigError, match="write the whole path"):
+        chosen(environ={"KMUNET_PROFILES": "profiles.yaml"})
+
+
 def test_the_committed_file_has_no_other_profile_than_described():
     assert FILE == ROOT / "infra" / "profiles.yaml"
     with pytest.raises(ConfigError, match="has cluster, local"):
