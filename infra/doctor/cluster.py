@@ -12,7 +12,7 @@ from infra.doctor.check import Finding, error, ok, warning
 from infra.doctor.machine import probe
 from kmunet.errors import ServiceError
 
-LIMIT = 12.0  # seconds: Ray's import, then its head's answer
+LIMIT = 10.0  # seconds: Ray's import, then its head's answer
 STORE = 200 * 2**20  # bytes that an embedded Ray takes of shared memory
 MEMORY = Path("/dev/shm")
 TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or _PATH), the token of the head"

@@ -32,7 +32,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Look, print, and return 1 if there is an error, else 0."""
     from infra.doctor.check import ERROR
 
-    os.environ.setdefault("GIT_OPTIONAL_LOCKS", "0")  # git diff writes its index
     findings = diagnose(Path.cwd(), arguments.profile)
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))

@@ -18,7 +18,7 @@ from kmunet.errors import ServiceError
 
 SOURCE = Path(__file__).parents[2]
 ENOUGH, LITTLE = 5 * 2**30, 2**30  # bytes free
-IMPORTS = 12.0  # seconds for torch, where others use the cores
+IMPORTS = 10.0  # seconds for torch, where others use the cores
 INSTALL = "`make install` brings what constraints.txt names"
 
 

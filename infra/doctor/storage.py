@@ -15,6 +15,22 @@ KEYS |= {
     name: f"aws_{name}"
     for name in ("access_key_id", "secret_access_key", "session_token")
 }
+PATIENCE = 3.0  # seconds
+REFUSALS = {
+    "NoSuchBucket": (
+        "no such bucket",
+        "make it (`aws s3 mb s3://{bucket}`), or correct the name",
+    ),
+    "InvalidAccessKeyId": (
+        "access denied: the server does not know this access key",
+        "correct AWS_ACCESS_KEY_ID (or AWS_PROFILE, or the remote's access_key_id)",
+    ),
+    "SignatureDoesNotMatch": (
+        "access denied: the secret is not that of the access key",
+        "correct AWS_SECRET_ACCESS_KEY (or the remote's secret_access_key)",
+    ),
+    "RequestTimeTooSkewed": ("the clocks differ too much", "synchronise them (NTP)"),
+}
 ADD = "dvc remote add -d store s3://bucket/prefix"
 
 
@@ -65,7 +81,9 @@ def bucket(name: str, url: str, options: dict[str, Any]) -> Finding:
     held, _, prefix = url.removeprefix("s3://").partition("/")
     endpoint = options.get("endpointurl") or os.environ.get("AWS_ENDPOINT_URL") or None
     patience = Config(
-        connect_timeout=3, read_timeout=3, retries={"total_max_attempts": 1}
+        connect_timeout=PATIENCE,
+        read_timeout=PATIENCE,
+        retries={"total_max_attempts": 1},
     )
     try:
         given = {KEYS[key]: options[key] for key in KEYS if options.get(key)}
@@ -74,13 +92,12 @@ def bucket(name: str, url: str, options: dict[str, Any]) -> Finding:
         client.list_objects_v2(Bucket=held, Prefix=prefix, MaxKeys=1)
     except Exception as problem:  # botocore's classes are made as it runs
         at = f"{url} at {endpoint}" if endpoint else url
-        code = getattr(problem, "response", {}).get("Error", {}).get("Code", "")
+        answer = getattr(problem, "response", None) or {}  # None at a time-out
+        code = answer.get("Error", {}).get("Code", "")
+        if code in REFUSALS:
+            text, remedy = REFUSALS[code]
+            return error(name, f"{at}: {text}", remedy.format(bucket=held))
         text, _, remedy = str(explain(problem, at)).partition("; ")
-        if code == "NoSuchBucket":
-            text = f"{at}: no such bucket"
-            remedy = f"make it (`aws s3 mb s3://{held}`), or correct the name"
-        elif code:
-            text += f" {code}"
         return error(name, text, remedy or "see the server's log")
     return ok(name, f"{url} can be listed")
 

@@ -1,5 +1,8 @@
 """Against a real S3 server: network, keys and bucket are told apart."""
 
+import socket
+
+from infra.doctor import storage
 from infra.doctor.storage import bucket, checkpoints, dvc
 from pipelines.profile import Profile
 
@@ -23,7 +26,10 @@ def test_wrong_keys_no_keys_no_bucket_no_server(aws, s3_server, free_port):
     assert "aws s3 mb s3://nowhere" in found.remedy
     aws.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     found = bucket("s3", "s3://doctor/x", {})
-    assert "access denied (403)" in found.text
+    assert "the secret is not that of the access key" in found.text
+    aws.setenv("AWS_ACCESS_KEY_ID", "unknown")
+    found = bucket("s3", "s3://doctor/x", {})
+    assert "does not know this access key" in found.text
     assert "AWS_ACCESS_KEY_ID" in found.remedy
     aws.delenv("AWS_ACCESS_KEY_ID")
     aws.delenv("AWS_SECRET_ACCESS_KEY")
@@ -34,6 +40,16 @@ def test_wrong_keys_no_keys_no_bucket_no_server(aws, s3_server, free_port):
     found = bucket("s3", "s3://doctor/x", {})
     assert found.level == "error"
     assert "no connection: connection refused" in found.text
+
+
+def test_a_server_that_says_nothing(aws, monkeypatch):
+    monkeypatch.setattr(storage, "PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        aws.setenv("AWS_ENDPOINT_URL", place)
+        found = bucket("s3", "s3://doctor/x", {})
+    assert found.level == "error"
+    assert "no answer in time" in found.text
 
 
 def test_the_dvc_remote_with_its_own_server_and_keys(no_aws, s3_server, tmp_path):
