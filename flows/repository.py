@@ -5,14 +5,11 @@ from pathlib import Path
 
 from kmunet.errors import ConfigError
 
-# No hooks; and looking writes nothing: diff would refresh the index on the disk.
-GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "diff.autoRefreshIndex=false")
-
 
 def git(root: Path, *arguments: str) -> str:
     """Return a git command's output. Raises ConfigError with what git says."""
     done = subprocess.run(
-        [*GIT, *arguments],
+        ["git", "-c", "core.hooksPath=/dev/null", *arguments],
         cwd=root,
         capture_output=True,
         text=True,

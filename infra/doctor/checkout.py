@@ -3,20 +3,25 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from flows.repository import changed
+from flows import repository
 from infra.doctor.check import Finding, error, ok, warning
 from kmunet.errors import KMUNetError
+
+
+# `git diff` would refresh the index on the disk.
+STATUS = ("--no-optional-locks", "status", "--porcelain", "-z", "--no-renames")
 
 
 def git(root: Path) -> Iterator[Finding]:
     """A repository, and whether what runs is what is committed."""
     try:
-        paths = changed(root)
+        told = repository.git(root, *STATUS)
     except KMUNetError as problem:
         text = str(problem).partition("\n")[0]
         remedy = "clone the project, and run there; git 2.31 or newer is needed"
         yield error("git", text, remedy)
         return
+    paths = sorted(line[3:] for line in told.split("\0") if line)
     if paths:
         more = ", ..." if len(paths) > 3 else ""
         text = f"{len(paths)} file(s) not as committed: {', '.join(paths[:3])}{more}"
