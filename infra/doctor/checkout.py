@@ -7,7 +7,6 @@ from flows import repository
 from infra.doctor.check import Finding, error, ok, warning
 from kmunet.errors import KMUNetError
 
-
 # `git diff` would refresh the index on the disk.
 STATUS = ("--no-optional-locks", "status", "--porcelain", "-z", "--no-renames")
 
@@ -17,7 +16,7 @@ def git(root: Path) -> Iterator[Finding]:
     try:
         told = repository.git(root, *STATUS)
     except KMUNetError as problem:
-        text = str(problem).partition("\n")[0]
+        text = f"{root}: {str(problem).rpartition('fatal: ')[2]}"
         remedy = "clone the project, and run there; git 2.31 or newer is needed"
         yield error("git", text, remedy)
         return
