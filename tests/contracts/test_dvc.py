@@ -11,12 +11,12 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# What decides no value: argument parsing, places, bars, the quiet environment.
+# What decides no value: arguments, places, addresses of services, bars, quiet.
 PLUMBING = {"pipelines/stage", "pipelines/paths", "pipelines/quiet",
             "pipelines/progress", "pipelines/signals", "pipelines/__init__",
             "kmunet/__init__",
             "kmunet/errors", "kmunet/config", "kmunet/device",
-            "kmunet/widths", "pipelines/storage",
+            "kmunet/widths", "pipelines/profile", "pipelines/storage",
             "pipelines/ray_checkpoints"}  # fmt: skip
 # Look on and tell others: neither they nor what they import for it decide a value.
 ONLOOKERS = {"pipelines/live", "pipelines/onlookers", "pipelines/tracking_live"}
