@@ -43,7 +43,10 @@ status: ## say what `make up` started and where it is
 rollback: ## put the champion before the present one back: make rollback DATASET=busi
 	$(BIN)/python -m pipelines.rollback --dataset $(DATASET)
 
-test: $(BIN)/.installed-dev lint ## install what the tests need and run them all
+test: $(BIN)/.installed-dev lint ## install what the tests need and run them, but the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(BIN)/.installed-dev lint ## the slow ones too
 	$(BIN)/python -m pytest
 
 lint: $(BIN)/.installed-dev ## ruff, mypy, import-linter

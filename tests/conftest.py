@@ -1,5 +1,6 @@
 """Services that tests share: one real S3 server a session."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,16 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "services"))  # for tests alone
 
 import s3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_store():
+    """MLflow puts a chosen store into the environment: it ends with the module."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if before is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def _serve(root, *options):

@@ -48,10 +48,12 @@ def prepared(tmp_path_factory):
 
 
 def _start(paths):
+    # MLflow puts the store that another test has chosen into the environment.
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
     return subprocess.Popen(
         [sys.executable, "-m", "pipelines.train", "--dataset", paths.dataset],
         cwd=paths.root,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**environment, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
