@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.receipt import SCORING, code_digest
 from pipelines.sweep_plan import Trial
+from pipelines.whole_file import write_whole
 
 
 class Ledger:
@@ -26,7 +27,7 @@ class Ledger:
 
     def keep(self, trial: Trial, outcome: dict[str, Any]) -> None:
         """Keep the outcome of a finished trial, whole or not at all."""
-        self._write(self._file(trial), json.dumps(outcome, sort_keys=True))
+        write_whole(self._file(trial), json.dumps(outcome, sort_keys=True))
 
     def find_search(self, trial: Trial, rules: str) -> dict[str, Any] | None:
         """The outcome of a trial that is over, or was ended early by these rules."""
@@ -36,12 +37,12 @@ class Ledger:
         """Keep what a trial reached; ended early, it is over for these rules alone."""
         whole = outcome["status"] == "finished"
         path = self._whole(trial) if whole else self._early(trial, rules)
-        self._write(path, json.dumps(outcome, sort_keys=True))
+        write_whole(path, json.dumps(outcome, sort_keys=True))
 
     def fail(self, trial: Trial, outcome: dict[str, Any]) -> Path:
         """Keep what is known of an error; the file that has it."""
         text = outcome.get("traceback") or outcome["message"]
-        return self._write(self.place(trial) / "error.txt", text + "\n")
+        return write_whole(self.place(trial) / "error.txt", text + "\n")
 
     def _file(self, trial: Trial) -> Path:
         """Named by what the scores depend on beside the model."""
@@ -55,13 +56,6 @@ class Ledger:
     def _early(self, trial: Trial, rules: str) -> Path:
         key = hashlib.sha256(rules.encode()).hexdigest()[:16]
         return self.place(trial) / f"early-{key}.json"
-
-    def _write(self, path: Path, text: str) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-        return path
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -34,6 +34,7 @@ from pipelines.comparison.memory import memory
 from pipelines.comparison.request import Limit
 from pipelines.scoring import MaskFile, score
 from pipelines.train import export, model_arguments, training_data
+from pipelines.whole_file import write_whole
 
 STOPPED = 3  # exit code
 Say = Callable[[dict[str, Any]], None]
@@ -93,7 +94,7 @@ def do(task: dict[str, Any], say: Say, stop: Stop) -> None:
         # An epoch's schedule is that of the stage; any other follows the budget.
         budget = "" if limit.kind == "epochs" else str(limit)
         export(folder / "checkpoints" / "latest", params, packed, weights, budget)
-        write(folder / "training.json", facts)
+        write_whole(folder / "training.json", json.dumps(facts))
         shutil.rmtree(folder / "checkpoints")
     say({"share": 1.0, "scoring": True})
     torch.set_num_threads(params.train.threads)
@@ -101,7 +102,7 @@ def do(task: dict[str, Any], say: Say, stop: Stop) -> None:
     with MaskFile(folder, len(packed.classes)) as masks:
         scored = score(predictor, packed, params.evaluate, masks)
     table = [{"row": r, **t} for r, t in zip(scored.rows, scored.table, strict=True)]
-    write(Path(task["scores"]), table)
+    write_whole(Path(task["scores"]), json.dumps(table))
 
 
 def train(
@@ -154,13 +155,6 @@ def usage(spent: Spent, state: TrainingState, before: int) -> dict[str, Any]:
         "best": {"epoch": state.best_epoch, "iou": state.best_iou},
         "history": asdict(spent)["epochs"],
     }
-
-
-def write(path: Path, content: Any) -> None:
-    """JSON that appears whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content), encoding="utf-8")
-    part.replace(path)
 
 
 if __name__ == "__main__":
