@@ -57,8 +57,8 @@ def summarize_repeats(
             "mean": float(np.mean(values)),
             "low": low,
             "high": high,
-            "sd_seeds": _spread(_by_seed(repeats, name, len(scores))),
-            "sd_folds": _spread(_by_fold(repeats, name)),
+            "sd_seeds": spread(_by_seed(repeats, name, len(scores))),
+            "sd_folds": spread(_by_fold(repeats, name)),
         }
     return {
         "trainings": len(repeats),
@@ -86,5 +86,6 @@ def _by_fold(repeats: Sequence[Repeat], name: str) -> list[float]:
     return [float(np.mean(own)) for own in means.values()]
 
 
-def _spread(values: Sequence[float]) -> float | None:
+def spread(values: Sequence[float]) -> float | None:
+    """Standard deviation of a sample (n - 1); None for a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None

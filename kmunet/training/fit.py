@@ -129,13 +129,13 @@ class _Run:
         """From the newest checkpoint that is whole."""
         fault: CheckpointError | None = None
         for opened in self.reporter.checkpoints():
-            with opened as folder:
-                try:
+            try:
+                with opened as folder:
                     state, self.best = load_checkpoint(folder, self.parts)
-                except CheckpointError as error:
-                    logger.warning("%s; taking the one before", error)
-                    fault = error
-                    continue
+            except CheckpointError as error:
+                logger.warning("%s; taking the one before", error)
+                fault = error
+                continue
             return state
         if fault is not None:
             raise fault

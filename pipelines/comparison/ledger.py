@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kmunet.errors import CheckpointError
 from kmunet.training import LocalReporter, Pictures, Progress
 from pipelines.comparison.memory import peak_memory
 from pipelines.comparison.request import Limit
@@ -123,9 +124,8 @@ class Ledger:
             try:
                 text = (folder / FILE).read_text(encoding="utf-8")
                 self.spent = Spent(**json.loads(text))
-            except (OSError, ValueError, TypeError):
-                self.spent = Spent()  # to `fit` it is then damaged: it takes another
-                (folder / "state.json").unlink(missing_ok=True)
+            except (OSError, ValueError, TypeError) as error:
+                raise CheckpointError(f"{folder / FILE}: damaged ({error})") from None
             self._mark = _now()
             yield folder
 

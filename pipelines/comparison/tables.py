@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kmunet.config import EvaluateParams
 from kmunet.evaluation.paired import mean_interval, paired_difference
+from kmunet.evaluation.repeated import spread
 from pipelines.comparison.runs import Result
 
 METRICS = ("iou", "dice")
@@ -106,7 +107,7 @@ def _scores(
 ) -> dict[str, Any]:
     """mean, low, high; `spread`: the standard deviation over seeds, None for one."""
     found = mean_interval(image_scores(results, metric), *_draws(results, params))
-    return {**found, "spread": _spread([_test(r, metric) for r in results])}
+    return {**found, "spread": spread([_test(r, metric) for r in results])}
 
 
 def _difference(
@@ -121,7 +122,7 @@ def _difference(
     ]
     return {
         **paired_difference(values, baseline, *_draws(results, params)),
-        "spread": _spread(by_seed),
+        "spread": spread(by_seed),
     }
 
 
@@ -138,10 +139,6 @@ def _test(result: Result, metric: str) -> float:
 
 def _outcomes(result: Result, kind: str) -> int:
     return sum(row["outcome"] == kind for row in result.table)
-
-
-def _spread(values: Sequence[float]) -> float | None:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _mean(values: Any) -> float | None:
