@@ -31,23 +31,23 @@ def _run_missing(
     sweep: Begun, trials: Sequence[Trial], share: Share, root: Path
 ) -> None:
     """All trials but those that are finished; what was tried stands in the log."""
-    ledger, todo = sweep.log.ledger, {}
+    store, todo = sweep.log.store, {}
     for trial in trials:
-        found = ledger.find(trial)
+        found = store.find(trial)
         if found is not None:
             sweep.log.ended(trial.name, found, said=False)
         else:
             todo[trial.name] = trial
     if len(todo) < len(trials):
         print(f"{len(trials) - len(todo)} of them are done already", flush=True)
-    ledger.folder.mkdir(parents=True, exist_ok=True)
-    jobs = [make_job(trial, root, ledger.place(trial)) for trial in todo.values()]
+    store.folder.mkdir(parents=True, exist_ok=True)
+    jobs = [make_job(trial, root, store.place(trial)) for trial in todo.values()]
     if not jobs:
         return
     with sweep.running(share) as asked:
         for name, outcome in run_trials(jobs, share, sweep.log.event, asked):
             if outcome["status"] == "finished":
-                ledger.keep(todo[name], outcome)
+                store.keep(todo[name], outcome)
             sweep.log.ended(name, outcome)
 
 

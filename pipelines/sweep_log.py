@@ -8,9 +8,9 @@ from typing import Any
 
 from kmunet.errors import ServiceError
 from pipelines.evidence import flatten, used_params
-from pipelines.ledger import Ledger
 from pipelines.register import numbers
 from pipelines.sweep_plan import Trial
+from pipelines.sweep_store import TrialStore
 from pipelines.tracking_sweep import SweepRuns
 
 Outcome = dict[str, Any]
@@ -23,10 +23,10 @@ class SweepLog:
     """One writer for all trials; MLflow not answering does not end a sweep."""
 
     def __init__(
-        self, trials: Sequence[Trial], ledger: Ledger, runs: SweepRuns
+        self, trials: Sequence[Trial], store: TrialStore, runs: SweepRuns
     ) -> None:
         self.trials = {trial.name: trial for trial in trials}
-        self.ledger, self.runs = ledger, runs
+        self.store, self.runs = store, runs
         self.outcomes: dict[str, Outcome] = {}
         self.trouble: ServiceError | None = None
         self._running: dict[str, str] = {}
@@ -61,7 +61,7 @@ class SweepLog:
         self.outcomes[name] = outcome
         status = outcome["status"]
         if status == "failed":
-            outcome["file"] = str(self.ledger.fail(trial, outcome))
+            outcome["file"] = str(self.store.fail(trial, outcome))
         self._to_mlflow(name, outcome.get("history", []), outcome)
         if said:
             count = f"[{len(self.outcomes)}/{len(self.trials)}]"

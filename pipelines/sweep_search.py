@@ -105,11 +105,11 @@ def _run_missing(
     sweep: Begun, trials: Sequence[Trial], share: Share, rules: Rules, root: Path
 ) -> None:
     """Those that are over only say again what they reached."""
-    log, ledger = sweep.log, sweep.log.ledger
+    log, store = sweep.log, sweep.log.store
     jobs = []
     for trial in trials:
-        job = make_job(trial, root, ledger.place(trial))
-        found = ledger.find_search(trial, repr(rules))
+        job = make_job(trial, root, store.place(trial))
+        found = store.find_search(trial, repr(rules))
         if found is not None:
             log.ended(trial.name, found, said=False)
             job["replay"] = found["history"]
@@ -119,11 +119,11 @@ def _run_missing(
         print(f"{over} of them are over already", flush=True)
     if over == len(jobs):
         return
-    ledger.folder.mkdir(parents=True, exist_ok=True)
+    store.folder.mkdir(parents=True, exist_ok=True)
 
     def ended(name: str, outcome: Outcome) -> None:
         if outcome["status"] in OVER:
-            ledger.keep_search(log.trials[name], repr(rules), outcome)
+            store.keep_search(log.trials[name], repr(rules), outcome)
         log.ended(name, outcome)
 
     # The rungs are filled first.
@@ -133,7 +133,7 @@ def _run_missing(
         run_search(jobs, share, rules, storage, log.event, ended, asked)
     for trial in trials:
         if log.outcomes.get(trial.name, {}).get("status") == "stopped early":
-            shutil.rmtree(ledger.place(trial) / "checkpoints", ignore_errors=True)
+            shutil.rmtree(store.place(trial) / "checkpoints", ignore_errors=True)
 
 
 def _report(

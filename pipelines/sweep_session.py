@@ -19,7 +19,6 @@ from kmunet.device import choose_device
 from kmunet.errors import ConfigError
 from kmunet.report import SweepReport, write_sweep_report
 from pipelines import overrides
-from pipelines.ledger import Ledger
 from pipelines.paths import state_dir
 from pipelines.ray_trials import Share, begin, leaving_ray
 from pipelines.register import numbers
@@ -27,6 +26,7 @@ from pipelines.signals import asking_to_stop
 from pipelines.stage import short
 from pipelines.sweep_log import SweepLog
 from pipelines.sweep_plan import Trial, changed
+from pipelines.sweep_store import TrialStore
 from pipelines.tracking_sweep import SweepRuns
 
 INTERRUPTED, FAILED = 130, 1
@@ -112,7 +112,7 @@ def begun(
     datasets = "-".join(dict.fromkeys(trial.dataset for trial in trials))
     identity = f"{kind}-{datasets}-{digest.hexdigest()[:8]}"
     runs = SweepRuns(root, f"{params.register_.prefix}-sweeps", identity, identity)
-    log = SweepLog(trials, Ledger(state_dir(root) / "sweeps"), runs)
+    log = SweepLog(trials, TrialStore(state_dir(root) / "sweeps"), runs)
     print(f"{identity}: {len(trials)} trials", flush=True)
     with leaving_ray():
         yield Begun(root, identity, log)

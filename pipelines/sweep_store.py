@@ -10,7 +10,7 @@ from pipelines.sweep_plan import Trial
 from pipelines.whole_file import write_whole
 
 
-class Ledger:
+class TrialStore:
     """Folders of trials below `folder`, each with its results."""
 
     def __init__(self, folder: Path) -> None:
