@@ -23,7 +23,7 @@ def make(names: list[str], patience: float = PATIENCE) -> list[str]:
     """Make what is missing; return their names. Raises RemoteError."""
     import boto3  # type: ignore[import-untyped]  # half a second
 
-    client = boto3.client("s3")
+    client = boto3.Session().client("s3")
     end = time.monotonic() + patience
     while True:
         try:

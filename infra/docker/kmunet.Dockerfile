@@ -26,7 +26,7 @@ FROM ${BASE}
 RUN apt-get update && \
     apt-get install --yes --no-install-recommends g++ git tini wget && \
     rm -rf /var/lib/apt/lists/* && \
-    echo 'export PATH=/opt/venv/bin:$PATH' > /etc/profile.d/kmunet.sh && \
+    echo "PATH=/opt/venv/bin:${PATH}" > /etc/profile.d/kmunet.sh && \
     useradd --uid 1000 --create-home kmunet
 COPY --from=build /opt/venv /opt/venv
 COPY --chmod=0555 infra/docker/worker.sh /usr/local/bin/kmunet-worker
