@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kmunet.data.arrays import load_array
 from kmunet.data.groups import KINDS, Link
 from kmunet.data.native import PLACE
 from kmunet.data.record import SPLITS, Record
@@ -127,7 +128,7 @@ def write_names(folder: Path, kind: str, names: Iterable[str]) -> list[str]:
 
 def open_names(folder: Path, kind: str) -> Names:
     """Map what `write_names` wrote. OSError or ValueError where it is damaged."""
-    ends = np.load(folder / f"{kind}.npy", mmap_mode="r", allow_pickle=False)
+    ends = load_array(folder / f"{kind}.npy", mapped=True)
     return Names(ends, map_bytes(folder / f"{kind}.bin"))
 
 

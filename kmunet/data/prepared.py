@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmunet.data import native
+from kmunet.data.arrays import load_array
 from kmunet.data.groups import Link
 from kmunet.data.header import REMEDY, read_header
 from kmunet.data.index import (
@@ -141,7 +142,7 @@ def _shards(
 
 def _load(path: Path, shape: tuple[int, ...] | None, kind: np.dtype[Any]) -> Any:
     """Map an .npy file of this type. DataError for another shape or type."""
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = load_array(path, mapped=True)
     if array.dtype != kind or (shape is not None and array.shape != shape):
         raise DataError(
             f"{path}: {array.dtype} {array.shape}, but index.json says {kind} "

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kmunet.data.arrays import load_array
 from kmunet.data.index import Names, Records, open_names
 from kmunet.data.prepared import Prepared, open_prepared
 from kmunet.data.record import PLACES, SPLITS, in_split
@@ -110,8 +111,8 @@ def open_packed(folder: Path, splits: Path, size: int | None = None) -> PackedSe
     prepared = open_prepared(folder)
     try:
         division = json.loads((splits / "split.json").read_bytes())
-        places = np.load(splits / "places.npy", allow_pickle=False)
-        clusters = np.load(splits / "clusters.npy", allow_pickle=False)
+        places = load_array(splits / "places.npy")
+        clusters = load_array(splits / "clusters.npy")
         groups = open_names(splits, "names")
         made_for = division["prepared"]
     except FileNotFoundError as error:

@@ -63,12 +63,12 @@ def read_history(path: Path) -> list[dict[str, float]]:
     needed = {"epoch", "train_loss", "val_loss", "val_iou"}
     with _existing(path).open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        missing = needed - set(reader.fieldnames or ())
-        if missing:
-            raise CheckpointError(f"{path}: no column {min(missing)}; {_REMEDY}")
         try:
+            missing = needed - set(reader.fieldnames or ())
+            if missing:
+                raise CheckpointError(f"{path}: no column {min(missing)}; {_REMEDY}")
             rows = [{key: float(row[key]) for key in row} for row in reader]
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, csv.Error) as error:
             raise CheckpointError(f"{path}: {error}; {_REMEDY}") from None
     return [{**row, "epoch": int(row["epoch"])} for row in rows]
 

@@ -1,8 +1,11 @@
 """Weights of the published code, checked name by name before anything is loaded."""
 
+import pickle
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kmunet.errors import CheckpointError
@@ -14,15 +17,22 @@ UNUSED = frozenset(
 _NAMED_IN_A_MESSAGE = 8
 
 
-def load_published(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
-    """Load a published checkpoint: the state dict, or a dict that holds one.
+def load_published(
+    model: nn.Module, state_dict: Mapping[str, Any] | str | Path
+) -> None:
+    """Load a published checkpoint: the state dict, a dict that holds one, or a .pth.
 
-    Tensors of the modules that the published model never uses are ignored; a
-    "module." before every name, as DataParallel writes it, is taken off. Raises
-    CheckpointError, with the model untouched, naming every tensor that is unknown,
-    missing or of another shape.
+    A file is read as tensors alone: nothing in it is run. Tensors of the modules that
+    the published model never uses are ignored; a "module." before every name, as
+    DataParallel writes it, is taken off. Raises CheckpointError, with the model
+    untouched, naming every tensor that is unknown, missing or of another shape, or the
+    file that is no such.
     """
-    tensors = _used(model, _strip(_unwrap(state_dict)))
+    if isinstance(state_dict, str | Path):
+        found = _unwrap(_read(Path(state_dict)))
+    else:
+        found = _unwrap(state_dict)
+    tensors = _used(model, _strip(found))
     expected = model.state_dict()
     problems = [
         *_listed("unknown", sorted(tensors.keys() - expected.keys())),
@@ -36,6 +46,21 @@ def load_published(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
             "were trained with"
         )
     model.load_state_dict(tensors)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: {error.strerror}; check the path of the weights"
+        ) from None
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path}: holds more than tensors, or is damaged, and was not run "
+            f"({reason[:200]}); get the weights from another place, as a state dict"
+        ) from None
 
 
 def _unwrap(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
