@@ -141,8 +141,11 @@ def _shards(
 
 
 def _load(path: Path, shape: tuple[int, ...] | None, kind: np.dtype[Any]) -> Any:
-    """Map an .npy file of this type. DataError for another shape or type."""
-    array = load_array(path, mapped=True)
+    """Map an .npy file of this type. DataError for another shape or type, or none."""
+    try:
+        array = load_array(path, mapped=True)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path}: damaged ({error}); {REMEDY}") from None
     if array.dtype != kind or (shape is not None and array.shape != shape):
         raise DataError(
             f"{path}: {array.dtype} {array.shape}, but index.json says {kind} "
