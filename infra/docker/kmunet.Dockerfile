@@ -36,11 +36,12 @@ ENV PATH=/opt/venv/bin:$PATH \
     MLFLOW_DISABLE_TELEMETRY=true \
     NO_ALBUMENTATIONS_UPDATE=1 \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    PREFECT_WORKER_WEBSERVER_HOST=127.0.0.1 \
     PYTHONUNBUFFERED=1 \
     RAY_USAGE_STATS_ENABLED=0
 USER 1000:1000
 WORKDIR /home/kmunet
-# Each role of this image has a raylet, whose agent answers on this port.
+# Of a node of Ray, whose agent answers on this port; a Prefect worker has another.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["sh", "-c", "wget -q -T 4 -O- http://127.0.0.1:52365/api/local_raylet_healthz | grep -q success"]
 ENTRYPOINT ["tini", "-g", "--"]
