@@ -20,10 +20,15 @@ from prefect.states import Failed
 from flows import artifacts
 from flows.downloads import downloaded
 from flows.failures import quieten
+from flows.limits import Limits, make_limits
+from flows.notify import tell_failure
 from flows.pipeline import addresses
 from flows.plan import Plan, make_plan
 from flows.results import Result, read_metrics, standing
+from flows.retries import patiently
 from flows.secrets import load_secrets
+from flows.settle import settle
+from flows.slots import NoSlotError, slot
 from flows.stages import run_stage
 from flows.workspace import publish, workspace
 from kmunet.errors import KMUNetError
@@ -34,12 +39,21 @@ from pipelines.paths import Paths
 quieten()
 
 
-@flow(name="kmunet", persist_result=False)
+@flow(
+    name="kmunet",
+    persist_result=False,
+    on_failure=[tell_failure],
+    on_crashed=[tell_failure],
+)
 def kmunet(
     datasets: list[str] | None = None,
     overrides: dict[str, Value] | None = None,
     raw: dict[str, str] | None = None,
     force: bool = False,
+    version: str | None = None,
+    share: bool = False,
+    hours: float | None = None,
+    stage_hours: dict[str, float] | None = None,
 ) -> list[Result] | State[Any]:
     """Train, evaluate and register one model a data set, redoing nothing up to date.
 
@@ -52,43 +66,71 @@ def kmunet(
             machine, or its URL, as in {"busi": "s3://bucket/Dataset_BUSI.zip"}.
             Default: data/raw/.
         force: Run every stage again, up to date or not.
+        version: Of the data that DVC tracks: a git revision whose data/raw/*.dvc
+            files are taken, or an MD5 as those files have it. The run then works in
+            a workspace of its own. Default: the checkout's.
+        share: Take what others computed from the DVC remote, and send there what
+            is computed here. A checkout without an environment gets the one that
+            this flow runs in.
+        hours: After so many the run is ended, waiting for its turn included. A
+            training saves its state, and the same run goes on from there.
+        stage_hours: The same for single stages, as in {"train": 12}.
     """
     try:
-        _reach_services()
-        plan = make_plan(datasets, overrides, raw, force)
-        plan = downloaded(plan, get_run_logger().info)
-        return _run(plan, flow_run.get_name() or "run")
+        log = get_run_logger().info
+        reach_services()
+        if share:
+            settle(log)
+        limits = make_limits(hours, stage_hours)
+        plan = make_plan(datasets, overrides, raw, force, version, share)
+        plan = patiently(lambda: downloaded(plan, log), log)
+        return _run(plan, limits, flow_run.get_name() or "run")
     except KMUNetError as error:
         return Failed(message=str(error))
+    except NoSlotError as error:
+        return Failed(name="TimedOut", message=f"{error}; raise hours")
 
 
-def _reach_services() -> None:
+def reach_services() -> None:
     """Addresses from the profile and secrets from blocks, for this run's stages."""
     profile.apply()
     if names := load_secrets():
         get_run_logger().info("from Prefect blocks: %s", ", ".join(names))
 
 
-def _run(plan: Plan, name: str) -> list[Result] | State[Any]:
+def _run(plan: Plan, limits: Limits, name: str) -> list[Result] | State[Any]:
     results, failures = [], []
-    with workspace(plan, name, get_run_logger().info) as root:
+    log = get_run_logger().info
+    with workspace(plan, name, log) as root:
         for dataset in plan.datasets:
-            states = _run_stages(plan, root, dataset)
+            with slot(dataset, log, limits.left()):
+                states = _run_stages(plan, limits, root, dataset)
             last = list(states.values())[-1]
             if last.is_completed():
                 results.append(_result(plan, root, name, dataset, states))
             else:
-                failures.append(last.message or f"{dataset}: {last.name}")
+                failures.append(last)
     if results:
         artifacts.create(results)
-    return Failed(message="\n".join(failures)) if failures else results
+    if not failures:
+        return results
+    said = [state.message or str(state.name) for state in failures]
+    return Failed(name=str(failures[0].name), message="\n".join(said))
 
 
-def _run_stages(plan: Plan, root: Path, dataset: str) -> dict[str, State[Any]]:
+def _run_stages(
+    plan: Plan, limits: Limits, root: Path, dataset: str
+) -> dict[str, State[Any]]:
     """Run the stages of one data set up to the first that fails."""
     states: dict[str, State[Any]] = {}
     for address in addresses(root, dataset, given=dataset in plan.raw):
-        states[address] = run_stage(address, root, force=plan.force)
+        states[address] = run_stage(
+            address,
+            root,
+            force=plan.force,
+            share=plan.share,
+            limit=limits.of(address),
+        )
         if not states[address].is_completed():
             break
     return states

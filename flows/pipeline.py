@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from kmunet.errors import ConfigError
+from flows.retries import is_away
+from kmunet.errors import ConfigError, UnreachableError
 
 STAGES = ("prepare", "split", "train", "evaluate", "register")
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
@@ -34,12 +35,16 @@ def source_stage(root: Path, dataset: str) -> str | None:
 
 
 def dvc(root: Path, *arguments: str) -> str:
-    """Return the output of a DVC command. Raises ConfigError with what DVC says."""
+    """Return the output of a DVC command.
+
+    Raises ConfigError with what DVC says, UnreachableError where its remote is away.
+    """
     done = subprocess.run(
         [*DVC, *arguments], cwd=root, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise ConfigError(f"dvc {' '.join(arguments)}: {done.stderr.strip()}")
+        said = f"dvc {' '.join(arguments)}: {done.stderr.strip()}"
+        raise UnreachableError(said) if is_away(done.stderr) else ConfigError(said)
     return done.stdout
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from flows.pipeline import source_stage
 from flows.repository import toplevel
 from flows.tracked import tracked
+from flows.versions import check_version
 from kmunet.config import Params
 from kmunet.data.address import is_url, parse
 from kmunet.errors import ConfigError, KMUNetError, SourceError
@@ -31,6 +32,8 @@ class Plan:
     force: bool
     private: bool
     remote: Mapping[str, str] = field(default_factory=dict)
+    version: str | None = None  # of the data: see flows/versions.py
+    share: bool = False  # results, through the DVC remote: see flows/shared_cache.py
 
 
 def make_plan(
@@ -38,11 +41,13 @@ def make_plan(
     overrides: Mapping[str, Value] | None,
     raw: Mapping[str, str] | None,
     force: bool,
+    version: str | None = None,
+    share: bool = False,
 ) -> Plan:
     """Check a request against the checkout around the current directory.
 
-    Raises KMUNetError: an unknown data set or key, a value out of range, data that
-    is not there, too little space.
+    Raises KMUNetError: an unknown data set, key or version, a value out of range,
+    data that is not there, too little space.
     """
     root = toplevel(Path.cwd())
     overrides, raw = overrides or {}, raw or {}
@@ -56,11 +61,24 @@ def make_plan(
     places = {n: _given(n, place) for n, place in raw.items() if n not in remote}
     for place in remote.values():
         parse(place)
-    local = [name for name in names if name not in remote]
+    if version:
+        _check_version(root, names, raw, version)
+    local = [name for name in names if name not in remote and not version]
     sources = [places.get(name) or _present(root, name) for name in local]
     check_space(root, [place for place in sources if place])
-    private = bool(overrides or raw or set(names) - set(params.datasets))
-    return Plan(root, names, overrides, places, force, private, remote)
+    private = bool(overrides or raw or version or set(names) - set(params.datasets))
+    return Plan(
+        root, names, overrides, places, force, private, remote, version or None, share
+    )
+
+
+def _check_version(
+    root: Path, names: Iterable[str], raw: Mapping[str, str], version: str
+) -> None:
+    if raw:
+        raise ConfigError("version and raw both say which data: leave one out")
+    for name in names:
+        check_version(root, name, version)
 
 
 def _check_project(root: Path) -> None:

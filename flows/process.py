@@ -11,9 +11,11 @@ import fcntl
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +26,10 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CONTROL = re.compile(r"\x1b[\[\]()][0-9;?]*[A-Za-z]")
 
 
+class TimeLimitError(Exception):
+    """A command took longer than it may."""
+
+
 def stream(
     command: Sequence[str],
     *,
@@ -31,12 +37,15 @@ def stream(
     env: Mapping[str, str],
     on_line: Callable[[str], None],
     echo: Echo | None = None,
+    limit: float | None = None,
 ) -> int:
     """Run `command`, pass each line of its output on; return its exit code.
 
     `echo` gets the bytes as they come. Whatever ends this call early (SIGTERM in a
-    flow run, Ctrl-C, a kill) ends the command's whole tree of processes.
+    flow run, Ctrl-C, a kill) ends the command's whole tree of processes; so does
+    `limit`, in seconds, with TimeLimitError.
     """
+    deadline = None if limit is None else time.monotonic() + limit
     ours, theirs = pty.openpty() if _is_terminal(echo) else os.pipe()
     if _is_terminal(echo):
         _copy_size(echo, theirs)
@@ -51,7 +60,7 @@ def stream(
     )
     os.close(theirs)
     try:
-        for line in _lines(_chunks(ours, echo)):
+        for line in _lines(_chunks(ours, echo, deadline)):
             on_line(line)
         return leash.wait()
     finally:
@@ -77,12 +86,22 @@ def _copy_size(echo: Echo | None, terminal: int) -> None:
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
 
 
-def _chunks(source: int, echo: Echo | None) -> Iterator[bytes]:
+def _chunks(source: int, echo: Echo | None, deadline: float | None) -> Iterator[bytes]:
     with contextlib.suppress(OSError):  # EIO: how a pseudo-terminal ends
-        while chunk := os.read(source, 65536):
+        while _wait(source, deadline) and (chunk := os.read(source, 65536)):
             if echo:
                 echo.write(chunk)
             yield chunk
+
+
+def _wait(source: int, deadline: float | None) -> bool:
+    """Wait until there is something to read, or the end of it."""
+    if deadline is None:
+        return True  # reading waits
+    left = max(deadline - time.monotonic(), 0.0)
+    if select.select([source], [], [], left)[0]:
+        return True
+    raise TimeLimitError
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[str]:

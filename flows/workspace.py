@@ -10,27 +10,35 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from flows.pipeline import dvc, source_stage
 from flows.plan import Plan
 from flows.repository import changed, git
+from flows.retries import patiently
 from flows.tracked import restore
+from flows.versions import is_whole, put_version
 from pipelines import overrides
 from pipelines.paths import Paths
 
 
 @contextmanager
 def workspace(plan: Plan, name: str, log: Callable[[str], None]) -> Iterator[Path]:
-    """Yield the root in which the plan's stages run; the checkout is held alone."""
+    """Yield the root in which the plan's stages run.
+
+    In the checkout each of its data sets is held alone.
+    """
     home = plan.root / ".kmunet" / "workspaces"
     home.mkdir(parents=True, exist_ok=True)
     prune(plan.root, home)
     if not plan.private:
-        with _held(plan.root / ".kmunet" / "checkout.lock", log):
+        with ExitStack() as stack:
+            for dataset in sorted(plan.datasets):  # one order: none waits in a ring
+                lock = plan.root / ".kmunet" / f"checkout-{dataset}.lock"
+                stack.enter_context(_held(lock, log))
             for dataset in plan.datasets:
-                restore(plan.root, dataset, log)
+                _restore(plan, plan.root, dataset, log)
             yield plan.root
         return
     place = home / slug(name)
@@ -52,11 +60,20 @@ def create(plan: Plan, place: Path, log: Callable[[str], None]) -> None:
     (place / ".venv").symlink_to(Path(sys.prefix).resolve())
     _share_cache(plan.root, place)
     for dataset in plan.datasets:
-        _link_raw(plan, place, dataset)
+        if plan.version:
+            put_version(place, dataset, plan.version)
+        else:
+            _link_raw(plan, place, dataset)
         if dataset not in plan.raw:
-            restore(place, dataset, log)
+            _restore(plan, place, dataset, log)
     values: dict[str, overrides.Value] = {"datasets": list(plan.datasets)}
     overrides.write(place / "params.yaml", values | dict(plan.overrides))
+
+
+def _restore(plan: Plan, place: Path, dataset: str, log: Callable[[str], None]) -> None:
+    """Bring raw data back; where results are shared, only if they must be looked at."""
+    if not (plan.share and is_whole(place, dataset)):
+        patiently(lambda: restore(place, dataset, log), log)
 
 
 def remove(root: Path, place: Path) -> None:

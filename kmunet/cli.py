@@ -20,7 +20,8 @@ from kmunet.errors import KMUNetError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `kmunet ARGUMENTS`; 0 if all is well, 2 for what a user can mend."""
+    """Run `kmunet ARGUMENTS`; 0 if all is well, 2 for what a user can mend, 75 for what
+    waiting may mend."""
     parsed = _parser().parse_args(arguments)
     try:
         if parsed.start:
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = parsed.run(parsed)
     except KMUNetError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130

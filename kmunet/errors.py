@@ -16,12 +16,23 @@ KMUNetError
 │   ├── TrainingStoppedError   saved and ended, as it was told
 │   └── SpaceError             no space for a checkpoint; the one before is whole
 └── ServiceError       a server, port or registry
-Each message names the key or file and says what to do.
+    └── UnavailableError       does not answer, now
+Each message names the key or file and says what to do. What may pass by waiting
+(UnreachableError, UnavailableError) is `transient`: a command ends with TRANSIENT.
 """
+
+FAILED, TRANSIENT = 2, 75  # exit codes; 75 is EX_TEMPFAIL of sysexits.h
 
 
 class KMUNetError(Exception):
     """Base of all errors whose message is meant for the user, without a traceback."""
+
+    transient = False  # whether the same may succeed later, with nothing changed
+
+    @property
+    def exit_code(self) -> int:
+        """What a command ends with that raises it."""
+        return TRANSIENT if self.transient else FAILED
 
 
 class ConfigError(KMUNetError):
@@ -46,6 +57,8 @@ class MissingError(RemoteError):
 
 class UnreachableError(RemoteError):
     """No connection to a place on the network; it may be there later."""
+
+    transient = True
 
 
 class PairError(DataError):
@@ -85,3 +98,9 @@ class SpaceError(TrainingError):
 
 class ServiceError(KMUNetError):
     """A server, port or registry does not answer as needed."""
+
+
+class UnavailableError(ServiceError):
+    """A server does not answer now; it may later."""
+
+    transient = True

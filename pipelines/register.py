@@ -28,7 +28,7 @@ from pipelines.evidence import (
 )
 from pipelines.gate import FEWEST, Decision, decide, scores, unfair
 from pipelines.paths import Paths
-from pipelines.stage import stage_main
+from pipelines.stage import PROMOTED, stage_main
 from pipelines.tracking import CHALLENGER, CHAMPION, ModelVersion, Record, Registry
 from pipelines.tracking_live import deliver_pending
 
@@ -67,7 +67,7 @@ def _pass_gate(
     if decision.promote:
         promote(registry, version.version, champion)
     registry.tag(version.version, "gate", decision.reason)
-    verdict = "promoted to champion" if decision.promote else "stays challenger"
+    verdict = PROMOTED if decision.promote else "stays challenger"
     print(f"{registry.name}: version {version.version} {verdict}: {decision.reason}")
 
 

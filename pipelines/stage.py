@@ -12,10 +12,14 @@ from pipelines import profile
 from pipelines.paths import Paths
 
 Run = Callable[[Params, Paths], None]
+PROMOTED = "promoted to champion"  # in a line of register; flows look for it
 
 
 def stage_main(name: str, run: Run, argv: list[str] | None = None) -> int:
-    """Run one stage in the current directory; exit code 2 and one line on bad input."""
+    """Run one stage in the current directory.
+
+    One line and exit code 2 on bad input, 75 where waiting may help.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m pipelines.{name}")
     parser.add_argument("--dataset", required=True, help="a name under 'sources'")
     arguments = parser.parse_args(argv)
@@ -30,7 +34,7 @@ def short(path: Path) -> Path:
 
 
 def report_errors(name: str, action: Callable[[], None]) -> int:
-    """Call `action`; print what a user can mend as `error: NAME: ...`, return 2."""
+    """Call `action`; print what a user can mend as `error: NAME: ...`; exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         profile.apply()
@@ -40,7 +44,7 @@ def report_errors(name: str, action: Callable[[], None]) -> int:
         return 130
     except KMUNetError as error:
         print(f"error: {name}: {error}", file=sys.stderr, flush=True)
-        return 2
+        return error.exit_code
     except OSError as error:
         if error.errno not in _SPACE:
             raise

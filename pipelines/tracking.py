@@ -8,6 +8,7 @@ SQLite under .kmunet.
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from kmunet.data.locked import locked
 from kmunet.data.rows import RowFile
 from kmunet.data.shards import Shards
-from kmunet.errors import ServiceError
+from kmunet.errors import ServiceError, UnavailableError
 from pipelines.paths import state_dir
 
 __all__ = [
@@ -48,6 +49,9 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 LINEAGE, LEARNT_FROM = "lineage.json", "learnt_from.txt"
 HERE = Path(__file__).parent
+_AWAY = re.compile(
+    r"API request to .* failed with ((timeout )?exception|error code 5\d\d)"
+)
 _HURRIED = {  # seconds, tries
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -336,10 +340,17 @@ def answering(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, ConnectionError) as error:
-        raise ServiceError(
+        kind = UnavailableError if _is_away(error) else ServiceError
+        raise kind(
             f"MLflow at {uri}: {error}; check MLFLOW_TRACKING_URI and that "
             "the server runs (`make up` starts one)"
         ) from error
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether the server could not be asked, or failed itself: 5xx."""
+    text = str(error)
+    return isinstance(error, ConnectionError) or bool(_AWAY.search(text))
 
 
 def _log(record: Record, logged: set[int]) -> None:

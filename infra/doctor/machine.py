@@ -1,13 +1,10 @@
 """This machine: Python, packages, torch, GPU, CPU kernel, disks and ports."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from infra.doctor.check import Finding, error, ok, warning
 from infra.local import processes
 from infra.local.services import Addresses, services
 from kmunet.errors import ServiceError
+from pipelines.packages import missing, others
 
 SOURCE = Path(__file__).parents[2]
 ENOUGH, LITTLE = 5 * 2**30, 2**30  # bytes free
@@ -34,22 +32,12 @@ def python() -> Iterator[Finding]:
 
 def packages(source: Path = SOURCE) -> Iterator[Finding]:
     """What pyproject.toml needs is there, in the versions of constraints.txt."""
-    project = tomllib.loads((source / "pyproject.toml").read_text("utf-8"))["project"]
-    needed = [
-        re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in project["dependencies"]
-    ]
-    if missing := [name for name in needed if not _version(name)]:
-        yield error("packages", f"missing: {', '.join(missing)}", INSTALL)
+    if absent := missing(source):
+        yield error("packages", f"missing: {', '.join(absent)}", INSTALL)
         return
-    others = []
-    for line in (source / "constraints.txt").read_text("utf-8").splitlines():
-        name, pinned, wanted = line.partition("#")[0].strip().partition("==")
-        have = _version(name).partition("+")[0] if pinned else ""
-        if have and have != wanted.partition("+")[0]:
-            others.append(f"{name} {have} (tested: {wanted})")
-    if others:
-        more = f" and {len(others) - 4} more" if len(others) > 4 else ""
-        yield warning("packages", ", ".join(others[:4]) + more, INSTALL)
+    if unlike := others(source):
+        more = f" and {len(unlike) - 4} more" if len(unlike) > 4 else ""
+        yield warning("packages", ", ".join(unlike[:4]) + more, INSTALL)
     else:
         yield ok("packages", "all needed are there, in the versions tested together")
 
@@ -157,10 +145,3 @@ def _driver() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip().partition("\n")[0] if done.returncode == 0 else ""
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""

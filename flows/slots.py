@@ -1,0 +1,68 @@
+"""One run at a time on a data set: Prefect's concurrency limit `kmunet-DATASET`.
+
+Runs on other data sets go on beside it. `prefect gcl update kmunet-busi --limit 2`
+allows more. Without a server, the locks of flows/workspace.py are all there is.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+from prefect import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.settings import PREFECT_API_URL
+
+LEASE = 180.0  # seconds after which the slot of a run that died is free
+
+
+class NoSlotError(Exception):
+    """The run's time was up before its turn came."""
+
+
+def limit_name(dataset: str) -> str:
+    """The name of a data set's limit."""
+    return f"kmunet-{dataset}"
+
+
+@contextmanager
+def slot(
+    dataset: str, log: Callable[[str], None], seconds: float | None = None
+) -> Iterator[None]:
+    """Hold the data set's slot; wait, and say so, while another run has it.
+
+    NoSlotError after `seconds`.
+    """
+    if not PREFECT_API_URL.value():
+        yield
+        return
+    name = limit_name(dataset)
+    if _is_taken(name):
+        log(f"waiting for the run on {dataset} (concurrency limit {name})")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(
+                concurrency(
+                    name,
+                    timeout_seconds=seconds,
+                    lease_duration=LEASE,
+                    raise_on_lease_renewal_failure=False,
+                )
+            )
+        except TimeoutError:
+            raise NoSlotError(f"{dataset}: another run had it all the time") from None
+        yield
+
+
+def _is_taken(name: str) -> bool:
+    """Whether the limit, made where it is missing, has no slot left."""
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_global_concurrency_limit_by_name(name)
+        except ObjectNotFound:
+            with suppress(ObjectAlreadyExists):  # another run was quicker
+                client.create_global_concurrency_limit(
+                    GlobalConcurrencyLimitCreate(name=name, limit=1)
+                )
+            return False
+    return bool(found.active_slots >= found.limit)
