@@ -36,14 +36,14 @@ def workspace(plan: Plan, name: str, log: Callable[[str], None]) -> Iterator[Pat
         with ExitStack() as stack:
             for dataset in sorted(plan.datasets):  # one order: none waits in a ring
                 lock = plan.root / ".kmunet" / f"checkout-{dataset}.lock"
-                stack.enter_context(_held(lock, log))
+                stack.enter_context(held(lock, log))
             for dataset in plan.datasets:
                 _restore(plan, plan.root, dataset, log)
             yield plan.root
         return
     place = home / slug(name)
     lock = place.with_name(f"{place.name}.lock")
-    with _held(lock, log):
+    with held(lock, log):
         try:
             create(plan, place, log)
             yield place
@@ -158,7 +158,7 @@ def _link_raw(plan: Plan, place: Path, dataset: str) -> None:
 
 
 @contextmanager
-def _held(lock: Path, log: Callable[[str], None]) -> Iterator[None]:
+def held(lock: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Hold a lock file; wait, and say so, while another run holds it."""
     with lock.open("a") as file:
         waiting = False

@@ -26,10 +26,19 @@ from pipelines.evidence import (
     tags,
     used_params,
 )
+from pipelines.fair import fair_rows, learnt_from
 from pipelines.gate import FEWEST, Decision, decide, scores, unfair
+from pipelines.inputs import INPUTS, inputs_table
 from pipelines.paths import Paths
 from pipelines.stage import PROMOTED, stage_main
-from pipelines.tracking import CHALLENGER, CHAMPION, ModelVersion, Record, Registry
+from pipelines.tracking import (
+    CHALLENGER,
+    CHAMPION,
+    LEARNT_FROM,
+    ModelVersion,
+    Record,
+    Registry,
+)
 from pipelines.tracking_live import deliver_pending
 
 
@@ -80,8 +89,7 @@ def _compare(
 ) -> Decision:
     """Both on the same test images, without those that the champion has learnt from."""
     test, gate = packed.indices("test").tolist(), params.register_.gate
-    learnt = registry.learnt_from(champion) if champion else frozenset()
-    fair = [row for row in test if _content(packed, row) not in learnt]
+    fair = fair_rows(registry, champion, packed)
     if champion and len(fair) < min(FEWEST, len(test)):
         return unfair(len(test) - len(fair), len(test))
 
@@ -98,17 +106,6 @@ def _compare(
         return decision
     left_out = f"; left out, as the champion learnt from them: {len(test) - len(fair)}"
     return Decision(decision.promote, decision.reason + left_out)
-
-
-def _content(packed: PackedSet, row: int) -> str:
-    """Tells images apart by their pixels, whatever they are called."""
-    return str(packed.records[row].image_sha256[:16])
-
-
-def _learnt_from(packed: PackedSet) -> str:
-    """A line for each image that was trained or selected on."""
-    rows = {n for split in ("train", "validation") for n in packed.indices(split)}
-    return "".join(f"{line}\n" for line in sorted(_content(packed, n) for n in rows))
 
 
 def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> Record:
@@ -135,7 +132,7 @@ def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> R
         },
         shape=packed.images.shape,
         lineage=evidence,
-        learnt_from=_learnt_from(packed),
+        texts={LEARNT_FROM: learnt_from(packed), INPUTS: inputs_table(packed)},
         fingerprint=packed.fingerprint,
         folders={"report": paths.report, "checkpoint": paths.model},
         files=(paths.metrics, paths.params, *([lock] if lock.exists() else [])),

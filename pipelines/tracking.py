@@ -37,6 +37,7 @@ from pipelines.paths import state_dir
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
+    "LEARNT_FROM",
     "Catalogue",
     "Found",
     "ModelVersion",
@@ -49,9 +50,7 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 LINEAGE, LEARNT_FROM = "lineage.json", "learnt_from.txt"
 HERE = Path(__file__).parent
-_AWAY = re.compile(
-    r"API request to .* failed with ((timeout )?exception|error code 5\d\d)"
-)
+_AWAY = re.compile(r"request to .* failed with ((timeout )?exception|error code 5)")
 _HURRIED = {  # seconds, tries
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -71,7 +70,7 @@ class Record:
     folders: Mapping[str, Path] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     lineage: Mapping[str, Any] = field(default_factory=dict)
-    learnt_from: str = ""  # a line an image
+    texts: Mapping[str, str] = field(default_factory=dict)  # artifacts by name
 
 
 class Registry:
@@ -372,8 +371,8 @@ def _log(record: Record, logged: set[int]) -> None:
     for file in record.files:
         mlflow.log_artifact(str(file))
     mlflow.log_text(environment(), "environment.txt")
-    if record.learnt_from:
-        mlflow.log_text(record.learnt_from, LEARNT_FROM)
+    for name, text in record.texts.items():
+        mlflow.log_text(text, name)
     if record.lineage:
         text = json.dumps(record.lineage, indent=1, sort_keys=True)
         mlflow.log_text(text + "\n", LINEAGE)

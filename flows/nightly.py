@@ -1,0 +1,120 @@
+"""The flow `nightly`: look whether the data changed; where they did, train and gate.
+
+Imports (`dvc import-url`) are refreshed first; a URL given as `raw` is asked whether
+it has something new. Then contents are compared, not dates.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.ask import ask
+from flows.downloads import downloaded
+from flows.main import kmunet, reach_services
+from flows.notify import tell_failure
+from flows.pipeline import dvc
+from flows.plan import Plan, make_plan
+from flows.retries import patiently
+from flows.tracked import tracked
+from flows.workspace import held
+from kmunet.errors import KMUNetError
+from pipelines.overrides import Value
+
+Log = Callable[[str], None]
+
+
+@flow(
+    name="nightly",
+    persist_result=False,
+    on_failure=[tell_failure],
+    on_crashed=[tell_failure],
+)
+def nightly(
+    datasets: list[str] | None = None,
+    overrides: dict[str, Value] | None = None,
+    raw: dict[str, str] | None = None,
+    hours: float | None = None,
+    stage_hours: dict[str, float] | None = None,
+) -> Any:
+    """Train on the data sets whose data changed since their champion was trained.
+
+    Args:
+        datasets: Names under `sources` in params.yaml. Default: its `datasets`.
+        overrides: Values of params.yaml for the trainings, by dotted key.
+        raw: Where a data set's download lies, as a path or a URL. Default: data/raw/,
+            where what `dvc import-url` brought is refreshed.
+        hours: After so many a training is ended; the next night goes on from there.
+        stage_hours: The same for single stages, as in {"train": 6}.
+    """
+    log = get_run_logger().info
+    try:
+        reach_services()
+        plan = make_plan(datasets, overrides, raw, force=False)
+        plan = patiently(lambda: downloaded(plan, log), log)
+        changed, told = [], []
+        for dataset in plan.datasets:
+            if dataset not in plan.raw:
+                refresh(plan.root, dataset, log)
+            answer = _look(plan, dataset)
+            if not answer.state.is_completed():
+                return Failed(message=answer.state.message)
+            told.append(str(answer.found["why"]))
+            if answer.found["train"]:
+                changed.append(dataset)
+    except KMUNetError as error:
+        return Failed(message=str(error))
+    if not changed:
+        return Completed(name="Unchanged", message="; ".join(told))
+    return _train(plan, changed, overrides, hours, stage_hours)
+
+
+def refresh(root: Path, dataset: str, log: Log) -> None:
+    """Bring what changed at the source of each `dvc import-url`.
+
+    The .dvc files then differ from git's: commit them to keep that version.
+    """
+    imports = [file for file in tracked(root, dataset) if _is_import(file)]
+    if not imports:
+        return
+    with held(root / ".kmunet" / f"checkout-{dataset}.lock", log):
+        for file in imports:
+            name, before = str(file.relative_to(root)), file.read_bytes()
+            patiently(partial(dvc, root, "update", name), log)
+            if file.read_bytes() != before:
+                log(f"{name}: the source has changed; commit the file to keep this")
+
+
+def _is_import(file: Path) -> bool:
+    known = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return bool(known.get("deps"))
+
+
+def _look(plan: Plan, dataset: str) -> Any:
+    given = plan.raw.get(dataset)
+    place = ("--raw", str(given)) if given else ()
+    return ask("news", dataset, plan.root, *place)
+
+
+def _train(
+    plan: Plan,
+    datasets: list[str],
+    overrides: dict[str, Value] | None,
+    hours: float | None,
+    stage_hours: dict[str, float] | None,
+) -> State[Any]:
+    given = {name: str(plan.raw[name]) for name in datasets if name in plan.raw}
+    state: State[Any] = kmunet(
+        datasets=datasets,
+        overrides=overrides,
+        raw=given or None,
+        hours=hours,
+        stage_hours=stage_hours,
+        return_state=True,
+    )
+    return state

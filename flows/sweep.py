@@ -1,0 +1,117 @@
+"""The flow `sweep`: `kmunet sweep` on demand, with what it needs prepared first."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.limits import Limits, make_limits
+from flows.main import reach_services
+from flows.notify import tell_failure
+from flows.pipeline import addresses
+from flows.plan import Plan, make_plan
+from flows.slots import NoSlotError, slot
+from flows.stages import run_command, run_stage
+from flows.workspace import workspace
+from kmunet.errors import ConfigError, KMUNetError
+from pipelines.overrides import Value, expand, overridden
+
+NEEDED = ("prepare", "split")
+
+
+@flow(
+    name="sweep",
+    persist_result=False,
+    on_failure=[tell_failure],
+    on_crashed=[tell_failure],
+)
+def sweep(
+    dataset: str,
+    folds: int | None = None,
+    seeds: list[int] | None = None,
+    search: dict[str, Any] | None = None,
+    trials: int = 16,
+    scheduler: Literal["asha", "none"] = "asha",
+    overrides: dict[str, Value] | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
+    hours: float | None = None,
+) -> State[Any]:
+    """Train over folds and seeds, or search hyper-parameters; the same goes on.
+
+    Args:
+        dataset: A name among `datasets` in params.yaml.
+        folds: Default: split.folds of params.yaml.
+        seeds: Default: train.seed.
+        search: Keys of params.yaml with the values to try, as in
+            {"train.lr": {"log": [1.0e-4, 1.0e-2]}} (docs/training.md). Default: folds.
+        trials: Of a search.
+        scheduler: Of a search.
+        overrides: Values of params.yaml for all trials, by dotted key.
+        cpus: Of Ray's for a trial. Default: train.threads.
+        gpus: The same for GPUs, as in 0.25.
+        hours: After so many it is ended; the same sweep goes on from there.
+    """
+    try:
+        reach_services()
+        limits = make_limits(hours, None)
+        plan = make_plan([dataset], None, None, force=False)
+        if plan.private:
+            raise ConfigError(
+                f"dataset: {dataset} is not among `datasets` of params.yaml: add it"
+            )
+        overridden(plan.root / "params.yaml", expand(plan.root / "params.yaml",
+                                                     overrides or {}))  # fmt: skip
+        command = _command(dataset, folds, seeds, overrides, cpus, gpus)
+        with tempfile.TemporaryDirectory(prefix="kmunet-") as folder:
+            if search is not None:
+                space = Path(folder) / "space.yaml"
+                space.write_text(yaml.safe_dump(search), encoding="utf-8")
+                command += ["--search", str(space), "--trials", str(trials),
+                            "--scheduler", scheduler]  # fmt: skip
+            return _run(plan, limits, dataset, command)
+    except KMUNetError as error:
+        return Failed(message=str(error))
+    except NoSlotError as error:
+        return Failed(name="TimedOut", message=f"{error}; raise hours")
+
+
+def _run(plan: Plan, limits: Limits, dataset: str, command: list[str]) -> State[Any]:
+    log = get_run_logger().info
+    with workspace(plan, "sweep", log) as root, slot(dataset, log, limits.left()):
+        for address in addresses(root, dataset, given=False):
+            if "@" not in address or address.partition("@")[0] in NEEDED:
+                state = run_stage(address, root, force=False, limit=limits.left())
+                if not state.is_completed():
+                    return Failed(name=state.name, message=state.message)
+        state = run_command(f"sweep@{dataset}", command, root, limit=limits.left())
+    if not state.is_completed():
+        return Failed(name=state.name, message=state.message)
+    return Completed(message="the report is in runs/; the trials are in MLflow")
+
+
+def _command(
+    dataset: str,
+    folds: int | None,
+    seeds: list[int] | None,
+    overrides: dict[str, Value] | None,
+    cpus: float | None,
+    gpus: float | None,
+) -> list[str]:
+    command = [sys.executable, "-m", "kmunet.cli", "sweep", dataset]
+    for option, value in {"--folds": folds, "--cpus": cpus, "--gpus": gpus}.items():
+        command += [] if value is None else [option, str(value)]
+    if seeds:
+        command += ["--seeds", *map(str, seeds)]
+    for key, given in (overrides or {}).items():
+        command += [
+            "--set",
+            f"{key}={json.dumps(given)}",
+        ]
+    return command

@@ -1,0 +1,86 @@
+"""The flow `weekly`: the champion on the test images of today; drift is told.
+
+The numbers and the rule are those of pipelines/reevaluate.py.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from flows.ask import Answer, ask
+from flows.limits import Limits, make_limits
+from flows.main import reach_services
+from flows.notify import notify, tell_failure
+from flows.pipeline import addresses
+from flows.plan import Plan, make_plan
+from flows.slots import NoSlotError, slot
+from flows.stages import run_stage
+from flows.workspace import workspace
+from kmunet.errors import KMUNetError
+
+NEEDED = ("prepare", "split")  # and what makes the raw data
+
+
+@flow(
+    name="weekly",
+    persist_result=False,
+    on_failure=[tell_failure],
+    on_crashed=[tell_failure],
+)
+def weekly(datasets: list[str] | None = None, hours: float | None = None) -> State[Any]:
+    """Re-evaluate the champion of each data set; say where it or its inputs drifted.
+
+    Args:
+        datasets: Names under `sources` in params.yaml. Default: its `datasets`.
+        hours: After so many the run is ended.
+    """
+    try:
+        reach_services()
+        limits = make_limits(hours, None)
+        plan = make_plan(datasets, None, None, force=False)
+        answers = _answers(plan, limits, flow_run.get_name() or "run")
+    except KMUNetError as error:
+        return Failed(message=str(error))
+    except NoSlotError as error:
+        return Failed(name="TimedOut", message=f"{error}; raise hours")
+    failed = [a.state for a in answers.values() if not a.state.is_completed()]
+    if failed:
+        return Failed(message="\n".join(state.message or "" for state in failed))
+    return _verdict({name: answer.found for name, answer in answers.items()})
+
+
+def _answers(plan: Plan, limits: Limits, name: str) -> dict[str, Answer]:
+    log, answers = get_run_logger().info, {}
+    with workspace(plan, name, log) as root:
+        for dataset in plan.datasets:
+            with slot(dataset, log, limits.left()):
+                answers[dataset] = _look(limits, root, dataset)
+    return answers
+
+
+def _look(limits: Limits, root: Path, dataset: str) -> Answer:
+    for address in addresses(root, dataset, given=False):
+        stage = address.partition("@")[0]
+        if "@" not in address or stage in NEEDED:
+            state = run_stage(address, root, force=False, limit=limits.left())
+            if not state.is_completed():
+                return Answer(state)
+    return ask("reevaluate", dataset, root, limit=limits.left())
+
+
+def _verdict(found: dict[str, dict[str, Any]]) -> State[Any]:
+    rows = [
+        {"data set": name, "drift": answer["drift"], "why": answer["why"]}
+        for name, answer in found.items()
+    ]
+    create_table_artifact(table=rows, key="kmunet-drift", description="The champions")
+    drifted = [name for name, answer in found.items() if answer["drift"]]
+    for name in drifted:
+        notify(f"kmunet: {name} has drifted", str(found[name]["why"]))
+    words = "\n".join(f"{row['data set']}: {row['why']}" for row in rows)
+    return Completed(name="Drift" if drifted else "Completed", message=words)

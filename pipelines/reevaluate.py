@@ -1,0 +1,171 @@
+"""The champion on the test images of today: is it still what it was registered as?
+
+`python -m pipelines.reevaluate --dataset NAME --out ANSWER.json`, after prepare and
+split. Drift is either of two things (docs/operations.md#drift): the mean IoU is below
+the interval that the version was registered with, or images that came since differ.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmunet.config import Params, load_params
+from kmunet.data.resize import resize_maps
+from kmunet.data.store import PackedSet, open_packed
+from kmunet.evaluation import bootstrap_interval
+from pipelines.evidence import registered_name
+from pipelines.fair import fair_rows
+from pipelines.gate import scores
+from pipelines.inputs import Shift, compare_inputs
+from pipelines.paths import Paths
+from pipelines.stage import report_errors
+from pipelines.tracking import CHAMPION, ModelVersion, Registry
+from pipelines.tracking_evaluation import Known, known, log_look
+
+Masks = NDArray[np.uint8]
+
+
+def run(params: Params, paths: Paths) -> dict[str, Any]:
+    """Apply, compare, log; the answer as plain data. Nothing is logged without one."""
+    packed = open_packed(paths.prepared, paths.splits, params.train.size)
+    registry = Registry(paths.root, registered_name(params, paths.dataset))
+    champion = registry.alias(CHAMPION)
+    if champion is None:
+        return {"drift": False, "why": f"{registry.name} has no champion"}
+    rows = fair_rows(registry, champion, packed)
+    if not rows:
+        why = "the champion learnt from all of today's test images"
+        return {"drift": False, "why": why, "version": str(champion.version)}
+    was = known(registry, champion)
+    now = _interval(params, packed, registry, champion, was, rows)
+    shift = compare_inputs(was.inputs, packed) if was.inputs else Shift(0, 0)
+    answer = _answer(champion, was, now, shift, len(rows))
+    metrics = _metrics(now, shift, len(rows))
+    data = packed.fingerprint, packed.images.shape
+    answer["run"] = log_look(registry, champion, answer, metrics, data)
+    return answer
+
+
+def _interval(
+    params: Params,
+    packed: PackedSet,
+    registry: Registry,
+    champion: ModelVersion,
+    was: Known,
+    rows: list[int],
+) -> dict[str, float]:
+    """Mean IoU and its interval, scored as the version was when it was registered."""
+    threshold = float(was.params.get("evaluate.threshold", params.evaluate.threshold))
+    native = was.params.get("evaluate.resolution") == "native"
+    masks = [_mask(packed, row, native) for row in rows]
+    with registry.apply(champion.version, packed.images, rows) as found:
+        maps = _sized(found, masks) if native else iter(found)
+        values = scores(maps, masks, packed.classes, "iou", threshold)
+    low, high = bootstrap_interval(
+        values,
+        statistic=np.mean,
+        samples=params.evaluate.bootstrap,
+        confidence=params.evaluate.confidence,
+        seed=params.evaluate.seed,
+        groups=[packed.records[row].group for row in rows],
+    )
+    return {"mean": float(values.mean()), "low": low, "high": high}
+
+
+def _mask(packed: PackedSet, row: int, native: bool) -> Masks:
+    return packed.prepared.native_mask(row) if native else packed.masks[row]
+
+
+def _sized(
+    found: NDArray[np.float32], masks: list[Masks]
+) -> Iterator[NDArray[np.float32]]:
+    for own, mask in zip(found, masks, strict=True):
+        yield resize_maps(own, *mask.shape)
+
+
+def _answer(
+    champion: ModelVersion,
+    was: Known,
+    now: Mapping[str, float],
+    shift: Shift,
+    images: int,
+) -> dict[str, Any]:
+    then = {
+        key: was.metrics[name]
+        for key in ("mean", "low", "high")
+        if (name := f"test.iou.{key}") in was.metrics
+    }
+    fell = "low" in then and now["mean"] < then["low"]
+    return {
+        "version": str(champion.version),
+        "images": images,
+        "iou": dict(now),
+        "registered_iou": then,
+        "inputs": {
+            "known": shift.known,
+            "new": shift.new,
+            "distances": dict(shift.distances),
+            "p_values": dict(shift.p_values),
+        },
+        "fell": fell,
+        "moved": list(shift.moved),
+        "drift": bool(fell or shift.moved),
+        "why": _words(str(champion.version), now, then, shift, images),
+    }
+
+
+def _words(
+    version: str,
+    now: Mapping[str, float],
+    then: Mapping[str, float],
+    shift: Shift,
+    images: int,
+) -> str:
+    text = f"version {version}: IoU {_shown(now)} on {images} test images"
+    if "low" in then:
+        below = "below" if now["mean"] < then["low"] else "not below"
+        text += f", {below} {_shown(then)} at registration"
+    else:
+        text += ", registered without an interval"
+    if shift.p_values:
+        moved = ", ".join(f"{n} by {shift.distances[n]:.2f}" for n in shift.moved)
+        return f"{text}; {shift.new} new groups of images: {moved or 'none moved'}"
+    return f"{text}; {shift.new} new groups of images, too few to compare"
+
+
+def _shown(found: Mapping[str, float]) -> str:
+    if not {"low", "high"} <= found.keys():
+        return f"{found['mean']:.4f}"
+    return f"{found['mean']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
+
+
+def _metrics(now: Mapping[str, float], shift: Shift, images: int) -> dict[str, float]:
+    found = {f"test.iou.{key}": value for key, value in now.items()}
+    distances = {f"inputs.{key}": value for key, value in shift.distances.items()}
+    return {**found, **distances, "test.images": images, "inputs.new": shift.new}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the answer as JSON and print its words."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.reevaluate")
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args(argv)
+
+    def act() -> None:
+        paths = Paths(Path.cwd(), arguments.dataset)
+        answer = run(load_params(paths.params), paths)
+        arguments.out.write_text(json.dumps(answer), encoding="utf-8")
+        print(answer["why"], flush=True)
+
+    return report_errors("reevaluate", act)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Later looks at a registered version in MLflow: what was known of it, what is now."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.data
+import numpy as np
+
+from pipelines.inputs import INPUTS
+from pipelines.tracking import ModelVersion, Registry, answering
+
+
+@dataclass(frozen=True)
+class Known:
+    """Of a version's own run."""
+
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    inputs: str  # inputs.csv; empty where it was not recorded
+
+
+def known(registry: Registry, version: ModelVersion) -> Known:
+    """What was recorded when the version was registered."""
+    with answering(registry.uri), tempfile.TemporaryDirectory() as folder:
+        data = registry.client.get_run(version.run_id).data
+        listed = {item.path for item in registry.client.list_artifacts(version.run_id)}
+        inputs = ""
+        if INPUTS in listed:
+            path = registry.client.download_artifacts(version.run_id, INPUTS, folder)
+            inputs = Path(path).read_text(encoding="utf-8")
+        return Known(data.metrics, data.params, inputs)
+
+
+def log_look(
+    registry: Registry,
+    version: ModelVersion,
+    answer: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    data: tuple[str, tuple[int, ...]],
+) -> str:
+    """A run of its own in the model's experiment, tied to the version; its id.
+
+    data: fingerprint and shape of the prepared set.
+    """
+    fingerprint, shape = data
+    tags = {
+        "evaluation_of": f"models:/{registry.name}/{version.version}",
+        "evaluated_run": str(version.run_id),
+        "drift": str(answer["drift"]).lower(),
+        "data_fingerprint": fingerprint,
+    }
+    name = f"look at version {version.version}"
+    with answering(registry.uri), mlflow.start_run(run_name=name, tags=tags) as run:
+        mlflow.log_metrics(dict(metrics))
+        values = np.broadcast_to(np.uint8(0), shape)  # takes no memory
+        mlflow.log_input(
+            mlflow.data.from_numpy(values, name=registry.name, digest=fingerprint[:32]),
+            context="evaluation",
+        )
+        text = json.dumps(answer, indent=1, sort_keys=True)
+        mlflow.log_text(text + "\n", "answer.json")
+        registry.tag(version.version, "last_look", run.info.run_id)
+        return str(run.info.run_id)
