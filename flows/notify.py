@@ -7,17 +7,18 @@ message that cannot be sent fails no run.
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any, cast
 
 from prefect.blocks.system import Secret
+from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 
 VARIABLE, BLOCK = "KMUNET_NOTIFY", "kmunet-notify"
-logger = logging.getLogger("prefect.flow_runs")
 
 
-def notify(title: str, body: str) -> int:
-    """Send to every address; how many took it."""
+def notify(title: str, body: str, warn: Callable[[str], Any]) -> int:
+    """Send to every address; how many took it. `warn` hears of those that did not."""
     addresses = _addresses()
     if not addresses:
         return 0
@@ -34,7 +35,7 @@ def notify(title: str, body: str) -> int:
         taken += sent
         if not sent:
             which = f"address {number} of {len(addresses)} in {VARIABLE} or {BLOCK}"
-            logger.warning("not sent to %s: %s", which, title)
+            warn(f"not sent to {which}: {title}")
     return taken
 
 
@@ -44,7 +45,8 @@ def tell_failure(flow: Any, flow_run: Any, state: Any) -> None:
         page = f"\n{PREFECT_UI_URL.value()}/runs/flow-run/{flow_run.id}"
         where = page if PREFECT_UI_URL.value() else ""
         body = f"{state.message or 'no message; see its log'}{where}"
-        notify(f"kmunet: {flow.name} {flow_run.name}: {state.name}", body)
+        warn = flow_run_logger(flow_run, flow).warning
+        notify(f"kmunet: {flow.name} {flow_run.name}: {state.name}", body, warn)
 
 
 def _addresses() -> list[str]:

@@ -15,8 +15,8 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.fs import generic
 from dvc.repo import Repo, lock_repo
-from dvc.stage.cache import _get_stage_hash
-from dvc.stage.loader import StageLoader
+from dvc.stage.cache import _get_cache_hash
+from dvc.stage.serialize import to_single_stage_lockfile
 
 from flows.pipeline import DVC
 from flows.retries import is_away
@@ -60,7 +60,6 @@ def _guarded(address: str, force: bool) -> int:
 def reproduce(address: str, force: bool) -> int:
     """Take the stage from the remote, else run it and send what came of it."""
     if not force and take(address):
-        print(f"Stage '{address}' is cached - skipping run: known to the remote")
         return 0
     if code := _run([*DVC, "pull", *found]) if (found := _absent(address)) else 0:
         return code
@@ -79,38 +78,38 @@ def take(address: str) -> bool:
     repo, stage = _load(address)
     if not _know_inputs(repo, stage):
         return False
-    key = _get_stage_hash(stage)
-    entry = _entry(repo, key)
-    if entry is None:
-        return False
-    known = repo.stage_cache._create_stage(entry, wdir=stage.wdir)
-    if not (_is_here(known) or _is_there(repo, known)):
-        return False  # collected as garbage
-    StageLoader.fill_from_lock(stage, entry)
+    key = _key(stage)
+    known = _known(repo, stage, key)
+    if known is None or not (_is_here(known) or _is_there(repo, known)):
+        return False  # or collected as garbage
+    for out in stage.outs:
+        (found,) = (item for item in known.outs if item.def_path == out.def_path)
+        out.hash_info, out.meta = found.hash_info, found.meta
+    said = f"Stage '{address}' is cached - skipping run: known to the remote"
+    print(said, flush=True)  # before DVC speaks of its lock file
     with lock_repo(repo):
         stage.dump(update_pipeline=False)
     _remove_stale(known)
     _bring_small(repo, known)
-    if not _is_there(repo, known) or not _remote_entries(repo, key):
-        give(address)  # it was computed here, and could not be sent then
+    if not _remote_entries(repo, key) or not _is_there(repo, known):
+        _send(repo, known, key)  # it was computed here, and could not be sent then
     return True
 
 
 def give(address: str) -> None:
-    """Send the stage's outputs to the remote, then its entry in the run cache."""
+    """Send the outputs of a stage that has run here, then its run-cache entry."""
     repo, stage = _load(address)
-    stage.save_deps(allow_missing=True)
+    repo.stage_cache.save(stage)  # where it had not to run, there may be none
     _know_inputs(repo, stage)
-    repo.stage_cache.save(stage)
-    key = _get_stage_hash(stage)
-    entry = repo.stage_cache._load(stage)
-    known = repo.stage_cache._create_stage(entry, wdir=stage.wdir)
+    key = _key(stage)
+    _send(repo, _known(repo, stage, key), key)
+
+
+def _send(repo: Any, known: Any, key: str) -> None:
     for objects in known.get_used_objs().values():
-        failed = repo.cloud.push(objects).failed
-        if failed:
+        if failed := repo.cloud.push(objects).failed:
             raise UnreachableError(
-                f"{address}: {len(failed)} files did not reach the DVC remote; run "
-                "the same again"
+                f"{len(failed)} files did not reach the DVC remote; run the same again"
             )
     if _remote_entries(repo, key):
         return
@@ -145,8 +144,19 @@ def _absent(address: str) -> list[str]:
     return [dep.def_path for dep in stage.deps if not dep.exists]
 
 
-def _entry(repo: Any, key: str) -> dict[str, Any] | None:
-    """The run cache's record of outputs: this machine's, else the remote's."""
+def _key(stage: Any) -> str:
+    """DVC's key of a run: command, parameters, hashes of inputs, names of outputs.
+
+    As dvc.stage.cache has it, which would read inputs that are not here.
+    """
+    return str(_get_cache_hash(to_single_stage_lockfile(stage), key=True))
+
+
+def _known(repo: Any, stage: Any, key: str) -> Any:
+    """The stage with its outputs as the run cache has them, or None.
+
+    This machine's entry, else the remote's.
+    """
     local = Path(repo.stage_cache._get_cache_dir(key))
     if not local.is_dir():
         for there in _remote_entries(repo, key)[:1]:
@@ -156,7 +166,8 @@ def _entry(repo: Any, key: str) -> dict[str, Any] | None:
             generic.copy(odb.fs, there, repo.cache.legacy.fs, here)
     names = sorted(file.name for file in local.iterdir()) if local.is_dir() else []
     found = (repo.stage_cache._load_cache(key, name) for name in names)
-    return next((entry for entry in found if entry), None)
+    entry = next((entry for entry in found if entry), None)
+    return entry and repo.stage_cache._create_stage(entry, wdir=stage.wdir)
 
 
 def _runs(repo: Any, key: str) -> tuple[Any, str]:

@@ -80,7 +80,8 @@ def command_task(
     except TimeLimitError:
         return Failed(name="TimedOut", message=_out_of_time(address))
     for line in transcript.promotions:
-        notify(f"kmunet: {address.partition('@')[2]} has a new champion", line)
+        title = f"kmunet: {address.partition('@')[2]} has a new champion"
+        notify(title, line, get_run_logger().warning)
     if code:
         name = retries.UNAVAILABLE if transcript.may_pass(code) else "Failed"
         message = f"{address} failed. {transcript.message(code)}"

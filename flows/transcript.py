@@ -34,6 +34,8 @@ class Transcript:
     def add(self, line: str) -> None:
         """Take one line of output in."""
         text = plain(line)
+        if text.startswith(("ERROR: ", "error: ")):
+            self.over = False  # what comes after a stage may fail too
         self.over = self.over or text.startswith(ADVICE)
         if not text or self.over:
             return

@@ -71,9 +71,7 @@ def _with_content(root: Path, dataset: str, md5: str) -> tuple[Path, str]:
     found = yaml.safe_load(files[0].read_text(encoding="utf-8"))
     (out,) = found["outs"]
     if str(out["md5"]).endswith(".dir") != md5.endswith(".dir"):
-        kind = (
-            "a folder: its MD5 ends in .dir" if out["md5"].endswith("r") else "a file"
-        )
+        kind = "a file" if md5.endswith(".dir") else "a folder: its MD5 ends in .dir"
         raise ConfigError(f"version {md5}: {files[0].relative_to(root)} is of {kind}")
     fresh = {"outs": [{"md5": md5, "hash": "md5", "path": out["path"]}]}
     return files[0], yaml.safe_dump(fresh, sort_keys=False)

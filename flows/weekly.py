@@ -81,6 +81,7 @@ def _verdict(found: dict[str, dict[str, Any]]) -> State[Any]:
     create_table_artifact(table=rows, key="kmunet-drift", description="The champions")
     drifted = [name for name, answer in found.items() if answer["drift"]]
     for name in drifted:
-        notify(f"kmunet: {name} has drifted", str(found[name]["why"]))
+        why, warn = str(found[name]["why"]), get_run_logger().warning
+        notify(f"kmunet: {name} has drifted", why, warn)
     words = "\n".join(f"{row['data set']}: {row['why']}" for row in rows)
     return Completed(name="Drift" if drifted else "Completed", message=words)

@@ -28,9 +28,34 @@ def make_project(place: Path) -> Path:
     (place / "flows").symlink_to(ROOT / "flows")
     git(place, "init", "-q")
     git(place, "add", "-A")
-    author = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    git(place, *author, "commit", "-qm", "start")
+    git(place, *AUTHOR, "commit", "-qm", "start")
     return place
+
+
+AUTHOR = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+
+
+def commit(place: Path, message: str) -> str:
+    """Commit all that there is; return the commit."""
+    git(place, "add", "-A")
+    git(place, *AUTHOR, "commit", "-qm", message)
+    return git(place, "rev-parse", "HEAD").strip()
+
+
+def make_upstream(place: Path, remote: str) -> Path:
+    """Return a bare repository of the small project with code and DVC remote in it."""
+    project = make_project(place / "upstream")
+    (project / "flows").unlink()
+    for name in ("flows", "pipelines", "kmunet", "infra"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, project / name, ignore=ignore)
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, project)
+    (project / ".venv").unlink()
+    dvc(project, "remote", "add", "-d", "store", remote)
+    commit(project, "with a remote")
+    git(place, "clone", "-q", "--bare", str(project), "bare.git")
+    return place / "bare.git"
 
 
 def environment() -> dict[str, str]:

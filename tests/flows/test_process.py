@@ -67,6 +67,20 @@ def test_an_interrupted_caller_ends_the_whole_tree(tmp_path):
     assert gone(pids, limit=1.0)
 
 
+def test_a_command_whose_time_is_up_ends_with_all_it_started(tmp_path):
+    pids = []
+    with pytest.raises(process.TimeLimitError):
+        process.stream(
+            [sys.executable, "-c", FAMILY],
+            cwd=tmp_path,
+            env=os.environ,
+            on_line=lambda line: pids.extend(map(int, line.split()[1:])),
+            limit=5.0,
+        )
+    assert len(pids) == 3
+    assert gone(pids, limit=1.0)
+
+
 def test_a_killed_owner_takes_the_whole_tree_with_it():
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, DEAF],
