@@ -105,13 +105,22 @@ def test_up_again_says_so(stack, minutely):
 
 def test_the_deployments_are_declared(client):
     train = client.read_deployment_by_name("kmunet/train")
-    nightly = client.read_deployment_by_name("kmunet/nightly")
-    assert [s.schedule.cron for s in nightly.schedules] == ["0 2 * * *"]
     assert train.schedules == []
-    assert train.global_concurrency_limit.limit == 1
-    described = train.parameter_openapi_schema["properties"]
-    assert set(described) == {"datasets", "overrides", "raw", "force"}
-    assert all(parameter["description"] for parameter in described.values())
+    assert train.global_concurrency_limit is None  # data sets have limits of their own
+    for name, cron in (("nightly", "0 2 * * *"), ("weekly", "0 6 * * 0")):
+        found = client.read_deployment_by_name(f"{name}/{name}")
+        assert [s.schedule.cron for s in found.schedules] == [cron]
+        assert found.global_concurrency_limit.limit == 1
+    remote = client.read_deployment_by_name("kmunet/remote")
+    assert remote.parameters == {"share": True}
+    for name in ("kmunet/train", "backfill/backfill", "sweep/sweep"):
+        found = client.read_deployment_by_name(name)
+        described = found.parameter_openapi_schema["properties"]
+        assert all(parameter["description"] for parameter in described.values())
+    assert set(train.parameter_openapi_schema["properties"]) == {
+        *("datasets", "overrides", "raw", "force", "version"),
+        *("share", "hours", "stage_hours"),
+    }
 
 
 def test_a_run_can_be_read_back(client, stack):
