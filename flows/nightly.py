@@ -14,13 +14,14 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.ask import ask
+from flows.ask import Answer, ask
 from flows.downloads import downloaded
 from flows.main import kmunet, reach_services
 from flows.notify import tell_failure
-from flows.pipeline import dvc
+from flows.pipeline import dvc, source_stage
 from flows.plan import Plan, make_plan
 from flows.retries import patiently
+from flows.stages import run_stage
 from flows.tracked import tracked
 from flows.workspace import held
 from kmunet.errors import KMUNetError
@@ -59,9 +60,7 @@ def nightly(
         plan = patiently(lambda: downloaded(plan, log), log)
         changed, told = [], []
         for dataset in plan.datasets:
-            if dataset not in plan.raw:
-                refresh(plan.root, dataset, log)
-            answer = _look(plan, dataset)
+            answer = _look(plan, dataset, log)
             if not answer.state.is_completed():
                 return Failed(message=answer.state.message)
             told.append(str(answer.found["why"]))
@@ -95,10 +94,16 @@ def _is_import(file: Path) -> bool:
     return bool(known.get("deps"))
 
 
-def _look(plan: Plan, dataset: str) -> Any:
-    given = plan.raw.get(dataset)
-    place = ("--raw", str(given)) if given else ()
-    return ask("news", dataset, plan.root, *place)
+def _look(plan: Plan, dataset: str, log: Log) -> Answer:
+    """Whether there is news, once the data are as new as their source."""
+    if given := plan.raw.get(dataset):
+        return ask("news", dataset, plan.root, "--raw", str(given))
+    refresh(plan.root, dataset, log)
+    if maker := source_stage(plan.root, dataset):
+        state = run_stage(maker, plan.root, force=False)
+        if not state.is_completed():
+            return Answer(state)
+    return ask("news", dataset, plan.root)
 
 
 def _train(
