@@ -13,6 +13,10 @@ from kmunet.errors import ConfigError
 HOUR = 3600.0
 
 
+class NoTurnError(Exception):
+    """The run's time was up before its turn came."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """The end of a run, as time.monotonic() counts, and hours of stages by name."""

@@ -20,7 +20,7 @@ from prefect.states import Failed
 from flows import artifacts
 from flows.downloads import downloaded
 from flows.failures import quieten
-from flows.limits import Limits, make_limits
+from flows.limits import Limits, NoTurnError, make_limits
 from flows.notify import tell_failure
 from flows.pipeline import addresses
 from flows.plan import Plan, make_plan
@@ -28,7 +28,7 @@ from flows.results import Result, read_metrics, standing
 from flows.retries import patiently
 from flows.secrets import load_secrets
 from flows.settle import settle
-from flows.slots import NoSlotError, slot
+from flows.slots import slot
 from flows.stages import run_stage
 from flows.workspace import publish, workspace
 from kmunet.errors import KMUNetError
@@ -87,7 +87,7 @@ def kmunet(
         return _run(plan, limits, flow_run.get_name() or "run")
     except KMUNetError as error:
         return Failed(message=str(error))
-    except NoSlotError as error:
+    except NoTurnError as error:
         return Failed(name="TimedOut", message=f"{error}; raise hours")
 
 
@@ -101,7 +101,7 @@ def reach_services() -> None:
 def _run(plan: Plan, limits: Limits, name: str) -> list[Result] | State[Any]:
     results, failures = [], []
     log = get_run_logger().info
-    with workspace(plan, name, log) as root:
+    with workspace(plan, name, log, limits.left()) as root:
         for dataset in plan.datasets:
             with slot(dataset, log, limits.left()):
                 states = _run_stages(plan, limits, root, dataset)

@@ -13,11 +13,9 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
+from flows.limits import NoTurnError
+
 LEASE = 180.0  # seconds after which the slot of a run that died is free
-
-
-class NoSlotError(Exception):
-    """The run's time was up before its turn came."""
 
 
 def limit_name(dataset: str) -> str:
@@ -31,7 +29,7 @@ def slot(
 ) -> Iterator[None]:
     """Hold the data set's slot; wait, and say so, while another run has it.
 
-    NoSlotError after `seconds`.
+    NoTurnError after `seconds`.
     """
     if not PREFECT_API_URL.value():
         yield
@@ -50,7 +48,7 @@ def slot(
                 )
             )
         except TimeoutError:
-            raise NoSlotError(f"{dataset}: another run had it all the time") from None
+            raise NoTurnError(f"{dataset}: another run had it all the time") from None
         yield
 
 

@@ -11,12 +11,12 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.limits import Limits, make_limits
+from flows.limits import Limits, NoTurnError, make_limits
 from flows.main import reach_services
 from flows.notify import tell_failure
 from flows.pipeline import addresses
 from flows.plan import Plan, make_plan
-from flows.slots import NoSlotError, slot
+from flows.slots import slot
 from flows.stages import run_command, run_stage
 from flows.workspace import workspace
 from kmunet.errors import ConfigError, KMUNetError
@@ -78,13 +78,14 @@ def sweep(
             return _run(plan, limits, dataset, command)
     except KMUNetError as error:
         return Failed(message=str(error))
-    except NoSlotError as error:
+    except NoTurnError as error:
         return Failed(name="TimedOut", message=f"{error}; raise hours")
 
 
 def _run(plan: Plan, limits: Limits, dataset: str, command: list[str]) -> State[Any]:
     log = get_run_logger().info
-    with workspace(plan, "sweep", log) as root, slot(dataset, log, limits.left()):
+    left = limits.left()
+    with workspace(plan, "sweep", log, left) as root, slot(dataset, log, left):
         for address in addresses(root, dataset, given=False):
             if "@" not in address or address.partition("@")[0] in NEEDED:
                 state = run_stage(address, root, force=False, limit=limits.left())

@@ -13,12 +13,12 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.ask import Answer, ask
-from flows.limits import Limits, make_limits
+from flows.limits import Limits, NoTurnError, make_limits
 from flows.main import reach_services
 from flows.notify import notify, tell_failure
 from flows.pipeline import addresses
 from flows.plan import Plan, make_plan
-from flows.slots import NoSlotError, slot
+from flows.slots import slot
 from flows.stages import run_stage
 from flows.workspace import workspace
 from kmunet.errors import KMUNetError
@@ -46,7 +46,7 @@ def weekly(datasets: list[str] | None = None, hours: float | None = None) -> Sta
         answers = _answers(plan, limits, flow_run.get_name() or "run")
     except KMUNetError as error:
         return Failed(message=str(error))
-    except NoSlotError as error:
+    except NoTurnError as error:
         return Failed(name="TimedOut", message=f"{error}; raise hours")
     failed = [a.state for a in answers.values() if not a.state.is_completed()]
     if failed:
@@ -56,7 +56,7 @@ def weekly(datasets: list[str] | None = None, hours: float | None = None) -> Sta
 
 def _answers(plan: Plan, limits: Limits, name: str) -> dict[str, Answer]:
     log, answers = get_run_logger().info, {}
-    with workspace(plan, name, log) as root:
+    with workspace(plan, name, log, limits.left()) as root:
         for dataset in plan.datasets:
             with slot(dataset, log, limits.left()):
                 answers[dataset] = _look(limits, root, dataset)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from flows.limits import NoTurnError
 from flows.pipeline import dvc, source_stage
 from flows.plan import Plan
 from flows.repository import changed, git
@@ -24,10 +25,13 @@ from pipelines.paths import Paths
 
 
 @contextmanager
-def workspace(plan: Plan, name: str, log: Callable[[str], None]) -> Iterator[Path]:
+def workspace(
+    plan: Plan, name: str, log: Callable[[str], None], seconds: float | None = None
+) -> Iterator[Path]:
     """Yield the root in which the plan's stages run.
 
-    In the checkout each of its data sets is held alone.
+    In the checkout each of its data sets is held alone; NoTurnError where others hold
+    one for `seconds`.
     """
     home = plan.root / ".kmunet" / "workspaces"
     home.mkdir(parents=True, exist_ok=True)
@@ -36,14 +40,14 @@ def workspace(plan: Plan, name: str, log: Callable[[str], None]) -> Iterator[Pat
         with ExitStack() as stack:
             for dataset in sorted(plan.datasets):  # one order: none waits in a ring
                 lock = plan.root / ".kmunet" / f"checkout-{dataset}.lock"
-                stack.enter_context(held(lock, log))
+                stack.enter_context(held(lock, log, seconds))
             for dataset in plan.datasets:
                 _restore(plan, plan.root, dataset, log)
             yield plan.root
         return
     place = home / slug(name)
     lock = place.with_name(f"{place.name}.lock")
-    with held(lock, log):
+    with held(lock, log, seconds):
         try:
             create(plan, place, log)
             yield place
@@ -158,14 +162,22 @@ def _link_raw(plan: Plan, place: Path, dataset: str) -> None:
 
 
 @contextmanager
-def held(lock: Path, log: Callable[[str], None]) -> Iterator[None]:
-    """Hold a lock file; wait, and say so, while another run holds it."""
+def held(
+    lock: Path, log: Callable[[str], None], seconds: float | None = None
+) -> Iterator[None]:
+    """Hold a lock file; wait, and say so, while another run holds it.
+
+    NoTurnError after `seconds`.
+    """
+    end = None if seconds is None else time.monotonic() + seconds
     with lock.open("a") as file:
         waiting = False
         while not _take(file.fileno()):
             if not waiting:
                 log(f"waiting for the run that holds {lock}")
             waiting = True
+            if end is not None and time.monotonic() > end:
+                raise NoTurnError(f"{lock}: another run held it all the time")
             time.sleep(0.5)
         yield
 

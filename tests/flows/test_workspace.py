@@ -5,6 +5,7 @@ import time
 import pytest
 from small_project import environment, git, python
 
+from flows.limits import NoTurnError
 from flows.plan import make_plan
 from flows.workspace import slug, workspace
 
@@ -89,3 +90,13 @@ def test_two_runs_in_the_checkout_take_turns(here):
 def test_a_name_becomes_a_folder():
     assert slug("../my run: 3") == "my-run-3"
     assert slug("//") == "run"
+
+
+def test_a_run_waits_no_longer_than_it_may(here):
+    plan = make_plan(None, None, None, False)
+    with (
+        workspace(plan, "one", print),
+        pytest.raises(NoTurnError, match=r"checkout-synthetic\.lock"),
+        workspace(plan, "two", print, 0.1),
+    ):
+        pass
