@@ -82,8 +82,6 @@ def test_time_that_is_up_ends_the_stage_and_the_run(here):
     assert state.name == "TimedOut"
     assert "train@busi was ended" in state.message
     assert tasks(state)["train@busi"].run_count == 1
-    state = kmunet(overrides=HANG, hours=1 / 3600, return_state=True)
-    assert state.name == "TimedOut"
     assert not list((here / ".kmunet" / "workspaces").iterdir())
 
 
@@ -112,12 +110,14 @@ def test_runs_on_one_data_set_take_turns_and_others_go_on(here, server):
     assert one.stdout.readline() == "in\n"
     two = hold(server, "cvc")
     assert "waiting for the run on cvc" in two.stdout.readline()
-    assert kmunet(datasets=["busi"], return_state=True).is_completed()
+    other = hold(server, "glas")
+    assert other.stdout.readline() == "in\n"
     late = kmunet(datasets=["cvc"], raw={"cvc": str(here / BUSI)}, hours=4 / 3600,
                   return_state=True)  # fmt: skip
     assert late.name == "TimedOut"
     assert "cvc: another run had it" in late.message
     assert two.poll() is None
+    other.communicate()
     one.stdin.close()
     assert two.stdout.readline() == "in\n"
     two.stdin.close()
@@ -126,6 +126,7 @@ def test_runs_on_one_data_set_take_turns_and_others_go_on(here, server):
     two.stdout.close()
 
 
+@pytest.mark.slow
 def test_a_backfill_runs_each_version_and_none_twice(here):
     before = git(here, "status", "--short")
     two = (here / f"{BUSI}.dvc").read_text().split("md5: ")[1].split()[0]
@@ -162,12 +163,18 @@ def test_a_night_without_news_runs_nothing(here, monkeypatch):
         return Answer(Completed(), {"train": len(asked) > 1, "why": f"{dataset}: x"})
 
     monkeypatch.setattr(nightly_module, "ask", ask)
+    trained = []
+    monkeypatch.setattr(
+        nightly_module, "kmunet", lambda **asked: trained.append(asked) or Completed()
+    )
     state = nightly(return_state=True)
     assert (state.name, state.message) == ("Unchanged", "busi: x")
     assert tasks(state) == {}
-    state = nightly(return_state=True)
-    assert state.is_completed()
+    assert trained == []
+    assert nightly(stage_hours={"train": 1.0}, return_state=True).is_completed()
     assert asked == [("news", "busi")] * 2
+    assert trained[0]["datasets"] == ["busi"]
+    assert trained[0]["stage_hours"] == {"train": 1.0}
 
 
 def test_a_night_refreshes_imports(here, tmp_path, monkeypatch):

@@ -65,6 +65,7 @@ def test_what_was_computed_offline_is_sent_when_the_remote_is_there(clone, tmp_p
     assert list((there / "files").rglob("*.dir"))
 
 
+@pytest.mark.slow
 def test_what_was_collected_as_garbage_is_computed_again(clone, origin, tmp_path):
     kept = tmp_path / "kept"
     shutil.copytree(origin.with_name("remote"), kept)

@@ -21,6 +21,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
 from small_project import make_upstream
 
+pytestmark = pytest.mark.slow
 POOL = "elsewhere"
 STAGES = {
     f"{s}@synthetic" for s in ("prepare", "split", "train", "evaluate", "register")
