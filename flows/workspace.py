@@ -170,6 +170,7 @@ def held(
     NoTurnError after `seconds`.
     """
     end = None if seconds is None else time.monotonic() + seconds
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a") as file:
         waiting = False
         while not _take(file.fileno()):

@@ -6,19 +6,22 @@ import time
 
 import pytest
 from prefect import get_client
+from prefect.blocks.system import Secret
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 from prefect.testing.utilities import prefect_test_harness
 from small_project import commit, dvc, environment, git, make_project
 
 from flows import nightly as nightly_module
 from flows import retries
+from flows import weekly as weekly_module
 from flows.ask import Answer
 from flows.backfill import backfill
 from flows.main import kmunet
 from flows.nightly import nightly
 from flows.sweep import sweep
+from flows.weekly import weekly
 
 BUSI = "data/raw/busi"
 HANG = {"train.epochs": 500}
@@ -175,6 +178,25 @@ def test_a_night_without_news_runs_nothing(here, monkeypatch):
     assert asked == [("news", "busi")] * 2
     assert trained[0]["datasets"] == ["busi"]
     assert trained[0]["stage_hours"] == {"train": 1.0}
+
+
+def test_drift_is_told(here, endpoint, monkeypatch):
+    arrived, url = endpoint
+    monkeypatch.delenv("KMUNET_NOTIFY")
+    Secret(value=url).save("kmunet-notify", overwrite=True)
+    found = {
+        "busi": Answer(Completed(), {"drift": True, "why": "IoU 0.4, below 0.5"}),
+        "cvc": Answer(Completed(), {"drift": False, "why": "all well"}),
+    }
+    monkeypatch.setattr(weekly_module, "_answers", lambda *_: found)
+    state = weekly(return_state=True)
+    assert (state.name, state.type.value) == ("Drift", "COMPLETED")
+    assert state.message == "busi: IoU 0.4, below 0.5\ncvc: all well"
+    assert [found["title"] for found in arrived] == ["kmunet: busi has drifted"]
+    found["cvc"] = Answer(Failed(message="MLflow is away"))
+    assert weekly(return_state=True).message == "MLflow is away"
+    assert arrived[1]["message"].startswith("MLflow is away")
+    Secret(value="").save("kmunet-notify", overwrite=True)
 
 
 def test_a_night_refreshes_imports(here, tmp_path, monkeypatch):
