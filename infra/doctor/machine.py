@@ -5,6 +5,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +125,15 @@ def ports(root: Path) -> Iterator[Finding]:
     yield ok("ports", ", ".join(used) or "4200 and 5000 are free for `make up`")
 
 
-def probe(module: str, *arguments: str, limit: float) -> dict[str, Any]:
+def probe(
+    module: str, *arguments: str, limit: float, env: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The JSON that `python -m module` prints. ServiceError: why it did not."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments], cwd=SOURCE,
             capture_output=True, text=True, check=False, timeout=limit - 0.5,
+            env=os.environ | dict(env or {}),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise ServiceError(f"no answer within {limit - 0.5:.0f} s") from None
