@@ -28,7 +28,7 @@ def add(network: Network, number: int) -> str:
     ip("-n", name, "addr", "add", f"{network.address(number)}/24", "dev", "eth0")
     for device in ("lo", "eth0"):
         ip("-n", name, "link", "set", device, "up")
-    # This machine forwards nothing; without a route, Ray warns that it finds no address.
+    # Nothing is forwarded; but without a route, Ray warns that it finds no address.
     ip("-n", name, "route", "add", "default", "via", network.host)
     return name
 
