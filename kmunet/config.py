@@ -25,6 +25,8 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# A number, or the fewest and the most: as many as the cluster has room for.
+Workers = Positive | tuple[Positive, Positive]
 DatasetName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 PresetName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -157,7 +159,7 @@ class TrainParams(Section):
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["float32", "bfloat16", "float16"]
     compile: bool  # torch.compile the model
-    workers: Positive  # Ray Train workers, one process each
+    workers: Workers  # Ray Train workers, one process each; or [fewest, most]
     threads: Positive  # CPU threads of a worker: sums depend on their number
     loader_workers: Annotated[int, Field(ge=0, le=64)]
     max_failures: Annotated[int, Field(ge=0, le=100)]
@@ -174,6 +176,8 @@ class TrainParams(Section):
 
     @model_validator(mode="after")
     def _share_the_batch(self) -> "TrainParams":
+        if not isinstance(self.workers, int):
+            return self._share_among_some()
         if self.batch_size % self.workers:
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of "
@@ -183,6 +187,18 @@ class TrainParams(Section):
             raise ValueError(
                 f"accumulate {self.accumulate} must divide a worker's share of the "
                 f"batch, {self.batch_size // self.workers}"
+            )
+        return self
+
+    def _share_among_some(self) -> "TrainParams":
+        assert not isinstance(self.workers, int)
+        fewest, most = self.workers
+        if fewest > most:
+            raise ValueError(f"workers [{fewest}, {most}]: write [fewest, most]")
+        if self.batch_size < most * self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} is the global batch: {most} workers "
+                f"with accumulate {self.accumulate} need {most * self.accumulate}"
             )
         return self
 

@@ -1,7 +1,6 @@
 """Ray Train (V2) behind the library's Reporter: what training needs of ray."""
 
 import logging
-import os
 import signal
 import sys
 import threading
@@ -24,15 +23,18 @@ from kmunet.errors import (
     TrainingStoppedError,
 )
 from kmunet.training.reporter import Pictures, Progress, Reporter
+from pipelines import profile
 from pipelines.onlookers import Onlookers
-from pipelines.quiet import SETTINGS
 from pipelines.ray_checkpoints import best_checkpoints, keep
+from pipelines.ray_cluster import connect, this_node
+from pipelines.ray_code import check_versions, versions
 from pipelines.signals import asking_to_stop
 from pipelines.storage import KEPT, Storage
 
 logger = logging.getLogger("kmunet.training")
 
 NOBODY = Onlookers()
+WAITS = 60  # of START_TIMEOUT each: half an hour, then it is an error
 WorkerLoop = Callable[[dict[str, Any], Reporter], None]
 
 
@@ -40,12 +42,17 @@ WorkerLoop = Callable[[dict[str, Any], Reporter], None]
 class Cluster:
     """What one training run asks of Ray, and where it keeps its checkpoints."""
 
-    workers: int
+    workers: int | tuple[int, int]  # at least and at most: elastic
     threads: int
     gpu: bool
     max_failures: int
     storage: Path | Storage
     name: str  # the same storage and name resume
+
+    @property
+    def fewest(self) -> int:
+        """Workers without which it waits."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
 
 
 class RayReporter:
@@ -111,9 +118,9 @@ def run_on_ray(
     SIGTERM, once the workers have saved; a second SIGTERM ends at once.
     """
     if not ray.is_initialized():
-        connect(cluster.workers * cluster.threads)
+        connect(cluster.fewest * cluster.threads)
     _check_resources(cluster)
-    board = _Board.remote()  # type: ignore[attr-defined]
+    board = _Board.options(**this_node()).remote()  # type: ignore[attr-defined]
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
@@ -121,6 +128,8 @@ def run_on_ray(
             "config": config,
             "board": board,
             "pictures_every": onlookers.pictures_every,
+            "versions": versions(),
+            "storage": _storage(cluster),
         },
         scaling_config=_scaling(cluster),
         run_config=_run_config(cluster),
@@ -140,11 +149,6 @@ def run_on_ray(
     return _as_path(opened)
 
 
-def shutdown() -> None:
-    """Leave the cluster, and end it if this process started it."""
-    ray.shutdown()
-
-
 @contextmanager
 def _as_path(opened: AbstractContextManager[Any]) -> Iterator[Path]:
     with opened as folder:
@@ -157,6 +161,9 @@ def _worker(payload: dict[str, Any]) -> None:
         return  # started anew, though what ended it would again
     reporter = RayReporter(payload["board"], payload["pictures_every"])
     try:
+        profile.apply()
+        check_versions(payload["versions"])
+        payload["storage"].check_here()
         payload["loop"](payload["config"], reporter)
     except SpaceError as error:
         ray.get(board.fail.remote(str(error), "over"))
@@ -182,10 +189,16 @@ def _scaling(cluster: Cluster) -> ray.train.ScalingConfig:
     )
 
 
-def _run_config(cluster: Cluster) -> ray.train.RunConfig:
+def _storage(cluster: Cluster) -> Storage:
     kept = cluster.storage
     storage = Storage(str(kept)) if isinstance(kept, Path) else kept
-    path, system = storage.for_ray()
+    if not storage.is_remote:
+        Path(storage.place).mkdir(parents=True, exist_ok=True)
+    return storage
+
+
+def _run_config(cluster: Cluster) -> ray.train.RunConfig:
+    path, system = _storage(cluster).for_ray()
     return ray.train.RunConfig(
         name=cluster.name,
         storage_path=path,
@@ -193,40 +206,18 @@ def _run_config(cluster: Cluster) -> ray.train.RunConfig:
         checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT),
         failure_config=ray.train.FailureConfig(
             max_failures=cluster.max_failures,
-            controller_failure_limit=cluster.max_failures,
+            # Each of these is a wait for workers to start: for a node to come back.
+            controller_failure_limit=cluster.max_failures and WAITS,
         ),
     )
-
-
-def connect(cpus: int) -> None:
-    """Join the cluster that RAY_ADDRESS names, or start one here with these CPUs."""
-    runtime = {"env_vars": {**SETTINGS, "PYTHONPATH": _python_path()}}
-    quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env=runtime, **quiet)
-        return
-    cores = max(os.cpu_count() or 1, cpus)
-    ray.init(
-        num_cpus=cores,
-        include_dashboard=False,
-        object_store_memory=200 * 2**20,
-        runtime_env=runtime,
-        **quiet,
-    )
-
-
-def _python_path() -> str:
-    """The workspace first: a worktree's code runs, not the installed checkout's."""
-    inherited = os.environ.get("PYTHONPATH")
-    return os.pathsep.join([str(Path.cwd()), *([inherited] if inherited else [])])
 
 
 def _check_resources(cluster: Cluster) -> None:
     """A group that can never start would wait for ever: say so instead."""
     have = ray.cluster_resources()
-    need = {"CPU": cluster.workers * cluster.threads}
+    need = {"CPU": cluster.fewest * cluster.threads}
     if cluster.gpu:
-        need["GPU"] = cluster.workers
+        need["GPU"] = cluster.fewest
     for kind, count in need.items():
         if have.get(kind, 0) < count:
             raise ConfigError(

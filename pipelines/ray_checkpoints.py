@@ -18,6 +18,7 @@ from kmunet.errors import SpaceError
 from kmunet.training.space import copy_checkpoint
 
 BEST = "best-"
+LAST = "state.json"  # of a checkpoint's files, where it is whole
 
 
 def keep(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
@@ -31,8 +32,9 @@ def keep(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
     if _is_local(system):
         copy_checkpoint(source, Path(target))
     else:
-        system.create_dir(target)
-        pyarrow.fs.copy_files(str(source), target, destination_filesystem=system)
+        # state.json, which makes it whole, comes last.
+        for file in sorted(source.iterdir(), key=lambda f: (f.name == LAST, f.name)):
+            system.handler.upload(file, f"{target}/{file.name}")
     if (epoch := _best_epoch(source)) is not None:
         _keep_best(system, home, name, f"{BEST}{epoch:06d}")
     return ray.train.Checkpoint(target, filesystem=system)
@@ -49,7 +51,7 @@ def best_checkpoints() -> Iterator[ray.train.Checkpoint]:
 def _best_epoch(folder: Path) -> int | None:
     """The epoch that this checkpoint was saved after, if it is the best so far."""
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = json.loads((folder / LAST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     ends = state["batch"] == 0 and state["epoch"] == state["best_epoch"]
@@ -63,8 +65,7 @@ def _keep_best(system: Any, home: str, name: str, best: str) -> None:
         _link(Path(home, name), Path(home, best))
     else:
         listed = system.get_file_info(pyarrow.fs.FileSelector(f"{home}/{name}"))
-        # state.json, which makes it whole, comes last.
-        for file in sorted(listed, key=lambda f: (f.base_name == "state.json", f.path)):
+        for file in sorted(listed, key=lambda f: (f.base_name == LAST, f.path)):
             system.copy_file(file.path, f"{home}/{best}/{file.base_name}")
     for path in before:
         system.delete_dir(path)

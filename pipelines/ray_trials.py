@@ -15,7 +15,7 @@ import ray
 
 from kmunet.errors import ConfigError, KMUNetError, TrainingStoppedError
 from kmunet.training import LocalReporter, Progress
-from pipelines.ray_backend import connect
+from pipelines.ray_cluster import connect, shutdown
 from pipelines.sweep_trial import run_trial
 
 Outcome = dict[str, Any]
@@ -116,7 +116,7 @@ def leaving_ray() -> Iterator[None]:
         yield
     finally:
         if not before:
-            ray.shutdown()
+            shutdown()
 
 
 def begin(share: Share) -> None:

@@ -42,7 +42,8 @@ def run(params: Params, paths: Paths) -> None:
     A run that was interrupted goes on from its last checkpoint: its name is a hash of
     all that determines its result.
     """
-    from pipelines.ray_backend import run_on_ray, shutdown  # seconds, and much memory
+    from pipelines.ray_backend import run_on_ray
+    from pipelines.ray_cluster import shutdown  # seconds, and much memory
 
     packed = open_packed(paths.prepared, paths.splits, params.train.size)
     check_before_start(params, packed)

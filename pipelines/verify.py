@@ -70,7 +70,8 @@ def verdict(then: "Receipt", losses: list[float]) -> str:
 def replay(params: "Params", paths: "Paths", steps: int) -> list[float]:
     """The losses of the first steps, trained as the stage does, and left at that."""
     from kmunet.data.store import open_packed
-    from pipelines.ray_backend import run_on_ray, shutdown
+    from pipelines.ray_backend import run_on_ray
+    from pipelines.ray_cluster import shutdown
     from pipelines.train import check_before_start, cluster_for, worker_config
 
     packed = open_packed(paths.prepared, paths.splits, params.train.size)

@@ -112,10 +112,10 @@ class Node:
         deadline = time.monotonic() + limit
         found: dict[str, Any] = {}
         while (found := self._probe()).get("nodes", 0) < nodes:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not self.pids:
                 have = found.get("nodes", "no")
                 raise ServiceError(
-                    f"{self.name}: {have} of {nodes} Ray nodes after {limit:.0f} s; "
+                    f"{self.name}: {have} of {nodes} Ray nodes within {limit:.0f} s; "
                     f"see {self.log} and the logs of the others"
                 )
             time.sleep(0.5)
@@ -143,6 +143,8 @@ class Node:
         hosts.write_text(f"127.0.0.1 localhost\n{self.ip} {self.name}\n")
         commands.append(f"mount --bind {shlex.quote(str(hosts))} /etc/hosts")
         for folder in self.hidden:
+            if not folder.is_dir():
+                raise ServiceError(f"{self.name}: {folder} cannot be hidden: no folder")
             commands.append(f"mount -t tmpfs none {shlex.quote(str(folder))}")
         return commands
 

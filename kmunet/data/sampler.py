@@ -12,8 +12,8 @@ class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
     """Batch sampler: rank r's contiguous slice of every global batch.
 
     Every world size sees the same global batches; the order depends on (seed, epoch)
-    alone. Yields list[(epoch, position)]. Without `drop_last`, the last batch of m
-    samples is cut as evenly as can be, and is an empty list for some ranks where
+    alone. Yields list[(epoch, position)]. Batches are cut as evenly as can be. Without
+    `drop_last`, the last one of m samples is an empty list for some ranks where
     m < world_size: `SegmentationDataset.collate` takes that.
     """
 
@@ -27,10 +27,10 @@ class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
         shuffle: bool = True,
         drop_last: bool = False,
     ) -> None:
-        if batch_size % world_size:
+        if batch_size < world_size:
             raise ConfigError(
                 f"train.batch_size: {batch_size} cannot be shared by {world_size} "
-                "workers; make it a multiple of train.workers"
+                "workers; make it larger"
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not below world_size {world_size}")

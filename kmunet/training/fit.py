@@ -206,7 +206,7 @@ class _Run:
                     outputs = self.forward(part)
                 logits, loss = supervise(self.loss, outputs, truth)
                 share = len(part) / len(image)
-                self.parts.precision.backward(loss * share)
+                self.parts.precision.backward(loss * (share * self._part(image)))
             total += loss.detach() * share
             overlap.add(logits, truth, loss.detach(), params.threshold)
         stop = self._agree(total)
@@ -216,6 +216,10 @@ class _Run:
         if self.parts.average is not None:
             self.parts.average.update()
         return stop
+
+    def _part(self, image: Tensor) -> float:
+        """This rank's images over an even share: gradients are means over ranks."""
+        return len(image) * self.reporter.world_size / self.params.batch_size
 
     def _agree(self, loss: Tensor) -> bool:
         """Before any weight is changed: raise on all ranks, or stop on all, or none."""

@@ -61,16 +61,16 @@ def rclone():
     return str(beside) if beside.exists() else shutil.which("rclone")
 
 
-def start(root, *options):
+def start(root, *options, host="127.0.0.1", port=0):
     """The process and its address; `root` holds the buckets."""
     log = root.with_name(f"{root.name}-{len(options)}.log")
-    command = [rclone(), "serve", "s3", "--addr", "127.0.0.1:0", "--config",
+    command = [rclone(), "serve", "s3", "--addr", f"{host}:{port}", "--config",
                os.devnull, "-v", *options, str(root)]  # fmt: skip
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
-        if found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
+        if found := re.search(r"http://[\d.]+:\d+", log.read_text()):
             return process, found[0]
         time.sleep(0.05)
     process.kill()
