@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pyarrow import PythonFile
+from pyarrow import NativeFile, OSFile, PythonFile
 from pyarrow.fs import FileInfo, FileSelector, FSSpecHandler
 
 from kmunet.data.network import explain, is_transient
@@ -78,26 +78,35 @@ class PatientFiles(FSSpecHandler):  # type: ignore[misc]
         """Nothing: S3 has none, and s3fs would ask for the bucket."""
 
     def delete_dir(self, path: str) -> None:
-        def again() -> None:
+        def remove(path: str) -> None:
             if self.fs.exists(path):
                 self.fs.rm(path, recursive=True)
 
-        self._ask(again)
+        self._ask(remove, path)
 
     def copy_file(self, src: str, dest: str) -> None:
         self._ask(super().copy_file, src, dest)
 
     def upload(self, source: Path, path: str) -> None:
         """Send a local file, whole."""
-        self._ask(self.fs.put_file, str(source), path)
+        self._ask(partial(self.fs.put_file, str(source)), path)
 
-    def open_input_stream(self, path: str) -> PythonFile:
+    def check(self, path: str) -> None:
+        """Whether a file can be written here. Raises RemoteError."""
+
+        def write(path: str) -> None:
+            self.fs.pipe_file(path, b"")
+            self.fs.rm_file(path)
+
+        self._ask(write, path)
+
+    def open_input_stream(self, path: str) -> NativeFile:
         return self.open_input_file(path)
 
-    def open_input_file(self, path: str) -> PythonFile:
+    def open_input_file(self, path: str) -> NativeFile:
         with tempfile.NamedTemporaryFile(prefix="kmunet-s3-") as local:
-            self._ask(self.fs.get_file, path, local.name)
-            return PythonFile(Path(local.name).open("rb"), mode="r")
+            self._ask(partial(self.fs.get_file, lpath=local.name), path)
+            return OSFile(local.name)
 
     def open_output_stream(self, path: str, metadata: Any) -> PythonFile:
         return PythonFile(_Outgoing(partial(self.upload, path=path)), mode="w")

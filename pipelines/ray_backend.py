@@ -25,7 +25,7 @@ from kmunet.errors import (
 from kmunet.training.reporter import Pictures, Progress, Reporter
 from pipelines import profile
 from pipelines.onlookers import Onlookers
-from pipelines.ray_checkpoints import best_checkpoints, keep
+from pipelines.ray_checkpoints import best_checkpoints, check_storage, keep
 from pipelines.ray_cluster import connect, this_node
 from pipelines.ray_code import check_versions, versions
 from pipelines.signals import asking_to_stop
@@ -129,7 +129,6 @@ def run_on_ray(
             "board": board,
             "pictures_every": onlookers.pictures_every,
             "versions": versions(),
-            "storage": _storage(cluster),
         },
         scaling_config=_scaling(cluster),
         run_config=_run_config(cluster),
@@ -163,7 +162,7 @@ def _worker(payload: dict[str, Any]) -> None:
     try:
         profile.apply()
         check_versions(payload["versions"])
-        payload["storage"].check_here()
+        check_storage()
         payload["loop"](payload["config"], reporter)
     except SpaceError as error:
         ray.get(board.fail.remote(str(error), "over"))

@@ -6,6 +6,7 @@ best epoch, from which a training goes on where the newest are damaged.
 
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,31 @@ from typing import Any
 import pyarrow.fs
 import ray.train
 
-from kmunet.errors import SpaceError
+from kmunet.errors import RemoteError, SpaceError, TrainingError
 from kmunet.training.space import copy_checkpoint
 
 BEST = "best-"
 LAST = "state.json"  # of a checkpoint's files, where it is whole
+
+
+def check_storage() -> None:
+    """On a worker: that its node can write there; an outage is waited for.
+
+    Raises TrainingError naming the node.
+    """
+    storage = ray.train.get_context().get_storage()
+    system, home = storage.storage_filesystem, str(storage.experiment_fs_path)
+    node = platform.node()
+    if not _is_local(system):
+        try:
+            system.handler.check(f"{home}/.probe-{node}-{os.getpid()}")
+        except RemoteError as error:
+            raise TrainingError(f"node {node}: {error}") from error
+    elif not Path(home).is_dir():
+        raise TrainingError(
+            f"checkpoints go to {home}, which node {node} has not: set KMUNET_STORAGE "
+            "to s3://bucket/prefix, or to a folder that all nodes share"
+        )
 
 
 def keep(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:

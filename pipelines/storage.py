@@ -4,14 +4,15 @@ KMUNET_STORAGE names it; without, it is .kmunet/ray. It changes no result.
 """
 
 import os
-import platform
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kmunet.data.network import explain
-from kmunet.errors import ConfigError, RemoteError
+from kmunet.errors import ConfigError
 from kmunet.training.space import MARGIN, folder_bytes, free, no_space
 from pipelines import profile
 from pipelines.paths import state_dir
@@ -47,7 +48,7 @@ class Storage:
 
         from pipelines.patient_files import PatientFiles
 
-        return self._path, PyFileSystem(PatientFiles(_s3))
+        return self._path, PyFileSystem(PatientFiles(partial(_s3, OPTIONS)))
 
     def check(self, name: str, checkpoint: int) -> None:
         """Refuse what cannot end well, before anything starts.
@@ -61,28 +62,6 @@ class Storage:
         needed = AT_ONCE * checkpoint + MARGIN - folder_bytes(Path(self.place, name))
         if free(Path(self.place)) < needed:
             raise no_space(Path(self.place), needed, f"{AT_ONCE} checkpoints")
-
-    def check_here(self) -> None:
-        """On a worker: whether this node can write there. An outage is waited for.
-
-        Raises RemoteError or ConfigError naming the node.
-        """
-        node = platform.node()
-        if not self.is_remote:
-            if not Path(self.place).is_dir():
-                raise ConfigError(
-                    f"checkpoints go to {self.place}, which node {node} has not: set "
-                    "KMUNET_STORAGE to s3://bucket/prefix, or to a folder that all "
-                    "nodes share"
-                )
-            return
-        from pipelines.patient_files import patiently
-
-        probe = f"{self._path}/.kmunet-probe-{node}-{os.getpid()}"
-        try:
-            patiently(lambda: _try(probe), self.place)
-        except RemoteError as error:
-            raise type(error)(f"node {node}: {error}") from error
 
     def remove(self, name: str) -> None:
         """Remove a run's checkpoints, where there are any."""
@@ -125,15 +104,9 @@ def chosen_storage(root: Path) -> Storage:
     return Storage(place)
 
 
-def _try(probe: str) -> None:
-    system = _s3()
-    system.pipe_file(probe, b"")
-    system.rm_file(probe)
-
-
-def _s3() -> Any:
+def _s3(options: Mapping[str, Any] | None = None) -> Any:
     """By this process's environment, on whatever node it is."""
     import s3fs
 
     profile.apply()
-    return s3fs.S3FileSystem(skip_instance_cache=True, **OPTIONS)
+    return s3fs.S3FileSystem(skip_instance_cache=True, **(options or OPTIONS))

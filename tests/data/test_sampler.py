@@ -61,8 +61,8 @@ def test_without_shuffle_the_order_stays():
 
 
 def test_impossible_shares_are_refused():
-    with pytest.raises(ConfigError, match=r"train\.batch_size: 8.*3 workers"):
-        GlobalBatchSampler(20, 8, world_size=3)
+    with pytest.raises(ConfigError, match=r"train\.batch_size: 2.*3 workers"):
+        GlobalBatchSampler(20, 2, world_size=3)
     with pytest.raises(ConfigError, match="more than the 5 images"):
         GlobalBatchSampler(5, 8, drop_last=True)
     with pytest.raises(ValueError, match="rank 2"):

@@ -11,13 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-import yaml
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-sys.path.insert(0, str(HERE.parent / "services"))
-
 import s3
+import yaml
 
 from infra.nodes import Network, Node
 from kmunet.config import parse_params
@@ -25,6 +20,8 @@ from kmunet.data.synthetic import write_synthetic
 from pipelines import prepare, split
 from pipelines.paths import Paths
 
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 TOKEN = "t0k3n" * 8
 TRAIN = {
     "epochs": 3,

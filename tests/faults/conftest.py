@@ -1,0 +1,21 @@
+"""One cluster in namespaces for all tests here: it takes seconds to start."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # lab and record, for tests alone
+
+from lab import laboratory
+
+from infra.nodes import missing
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """A head without CPUs for training, two nodes with one each, and S3."""
+    if lacks := missing():
+        pytest.skip(f"Ray nodes in network namespaces need {'; '.join(lacks)}")
+    with laboratory("kmfaults", tmp_path_factory.mktemp("lab")) as found:
+        yield found
