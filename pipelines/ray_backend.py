@@ -34,7 +34,7 @@ from pipelines.storage import KEPT, Storage
 logger = logging.getLogger("kmunet.training")
 
 NOBODY = Onlookers()
-WAITS = 60  # of START_TIMEOUT each: half an hour, then it is an error
+WAITS = 180  # of START_TIMEOUT each: half an hour, then it is an error
 WorkerLoop = Callable[[dict[str, Any], Reporter], None]
 
 

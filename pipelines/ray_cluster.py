@@ -12,8 +12,9 @@ from pipelines.quiet import SETTINGS
 from pipelines.ray_code import packed_code
 from pipelines.ray_join import check_address, node_of
 
-# Ray's own 60 s, and again: a node that went while a group starts is noticed sooner.
-START_TIMEOUT = 30
+# For placing workers, not for starting them. Right after a node went, Ray may count on
+# it still: so long it then waits before it counts again.
+START_TIMEOUT = 10
 TRAIN = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(START_TIMEOUT)}
 QUIET: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
 _left = ExitStack()  # what `shutdown` undoes

@@ -79,11 +79,11 @@ class Lab:
         paths = Paths(self.folder / "workspaces" / name, "synthetic")
         paths.root.mkdir(parents=True)
         raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-        raw["sources"]["synthetic"]["sizes"] = [32]
+        raw["sources"]["synthetic"]["sizes"] = [96]
         raw["model"]["widths"] = [16, 24, 32]
         raw["train"] |= {**TRAIN, **train}
         paths.params.write_text(yaml.safe_dump(raw))
-        write_synthetic(paths.raw, images, 40, seed=4)
+        write_synthetic(paths.raw, images, 80, seed=4)
         params = parse_params(raw)
         prepare.run(params, paths)
         split.run(params, paths)
