@@ -5,8 +5,12 @@ so with the driver, however that ends; TEMP is its own, that no other Ray of thi
 machine takes it for theirs.
 """
 
+import os
+import signal
 import subprocess
 import sys
+
+import psutil
 
 STORE = 100 * 2**20  # bytes of shared memory
 
@@ -25,12 +29,18 @@ def main() -> int:
     head, temp = sys.argv[1:]
     with subprocess.Popen(command(head, temp), stdin=subprocess.DEVNULL) as ray:
         sys.stdin.read()
-        ray.terminate()
-        try:
-            return ray.wait(15)
-        except subprocess.TimeoutExpired:
-            ray.kill()
-            return 1
+        family = psutil.Process(ray.pid).children(recursive=True)
+        raylets = [process for process in family if process.name() == "raylet"]
+        for process in raylets:
+            process.terminate()  # it takes leave of the head
+        psutil.wait_procs(raylets, 10)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
+        _, alive = psutil.wait_procs(family, 5)
+        for process in alive:
+            process.kill()
+        ray.kill()
+    return 0
 
 
 if __name__ == "__main__":

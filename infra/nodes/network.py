@@ -16,6 +16,7 @@ _PROGRAMS = {
     "ip": "iproute2",
     **dict.fromkeys(("unshare", "nsenter", "setsid", "mount"), "util-linux"),
 }
+LAST = 250  # number of a node
 
 
 def missing() -> list[str]:
@@ -95,10 +96,15 @@ class Network:
         return f"{self.prefix}.1"
 
     def address(self, number: int) -> str:
-        """Of node `number`, from 1 to 250."""
-        if not 1 <= number <= 250:
-            raise ServiceError(f"node {number} of {self.name}: from 1 to 250")
+        """Of a node. Raises ServiceError for a number that cannot be one's."""
+        if not 1 <= number <= LAST:
+            raise ServiceError(f"node {number} of {self.name}: from 1 to {LAST}")
         return f"{self.prefix}.{number + 1}"
+
+    def hosts(self) -> str:
+        """The text of /etc/hosts on every node."""
+        lines = [f"{self.address(n)} {self.name}-{n}\n" for n in range(1, LAST + 1)]
+        return "".join(["127.0.0.1 localhost\n", f"{self.host} {self.name}\n", *lines])
 
     def namespaces(self) -> list[str]:
         """Those that are plugged in."""

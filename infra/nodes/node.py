@@ -110,15 +110,17 @@ class Node:
     def wait(self, nodes: int = 1, limit: float = 60.0) -> None:
         """Wait until the cluster of this head has so many nodes; or ServiceError."""
         deadline = time.monotonic() + limit
-        found: dict[str, Any] = {}
-        while (found := self._probe()).get("nodes", 0) < nodes:
+        while (have := self.count()) < nodes:
             if time.monotonic() > deadline or not self.pids:
-                have = found.get("nodes", "no")
                 raise ServiceError(
                     f"{self.name}: {have} of {nodes} Ray nodes within {limit:.0f} s; "
                     f"see {self.log} and the logs of the others"
                 )
             time.sleep(0.5)
+
+    def count(self) -> int:
+        """Live nodes of the cluster of this head, drivers' too; 0: no answer."""
+        return int(self._probe().get("nodes", 0))
 
     def environment(self) -> dict[str, str]:
         """All that its processes find."""
@@ -138,10 +140,14 @@ class Node:
         }
 
     def _mounts(self) -> list[str]:
-        commands = [f"mount --bind {shlex.quote(str(self.folder / 'tmp'))} {TEMP}"]
-        hosts = self.folder / "hosts"
-        hosts.write_text(f"127.0.0.1 localhost\n{self.ip} {self.name}\n")
-        commands.append(f"mount --bind {shlex.quote(str(hosts))} /etc/hosts")
+        at = {"tmp": TEMP, "hosts": Path("/etc/hosts"), "dns": Path("/etc/resolv.conf")}
+        (self.folder / "hosts").write_text(self.network.hosts())
+        # No server: a name that is not in hosts is unknown at once, not after 20 s.
+        (self.folder / "dns").write_text("nameserver 127.0.0.1\noptions attempts:1\n")
+        commands = [
+            f"mount --bind {shlex.quote(str(self.folder / name))} {place}"
+            for name, place in at.items()
+        ]
         for folder in self.hidden:
             if not folder.is_dir():
                 raise ServiceError(f"{self.name}: {folder} cannot be hidden: no folder")

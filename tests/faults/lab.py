@@ -107,7 +107,35 @@ class Lab:
         found = self.server.client.list_objects_v2(
             Bucket="kmunet", Prefix="checkpoints/"
         ).get("Contents", [])
-        return [item["Key"].split("/", 2)[2] for item in found]
+        return [item["Key"].partition("/")[2] for item in found]
+
+    def mend(self):
+        """Nothing of a training is left, and every node is there again."""
+        until_gone = time.monotonic() + 60
+        while self.pids() and time.monotonic() < until_gone:
+            time.sleep(0.5)
+        for node in self.nodes.values():
+            node.join_again()
+            if not node.pids:
+                node.start(self.head.address)
+        self.head.wait(len(self.nodes))
+        for name in self.saved():
+            self.server.delete("kmunet", f"checkpoints/{name}")
+
+    def pids(self):
+        """Of the training workers on all nodes."""
+        return {pid for node in self.nodes.values() for pid in workers(node)}
+
+    def wholes(self):
+        """The whole checkpoints in S3: those with a state.json."""
+        return {name for name in self.saved() if name.endswith("state.json")}
+
+    def again(self, process, before, start, limit=300):
+        """Seconds since `start` until other workers than `before` have saved."""
+        until(lambda: self.pids() - before, process, limit)
+        old = self.wholes()
+        until(lambda: self.wholes() - old, process, limit)
+        return time.monotonic() - start
 
     def _push(self, paths):
         """As `dvc push` would, with what dvc.lock and .dvc/config then say."""
@@ -180,7 +208,7 @@ def workers(node):
 
 
 def until(seen, process, limit=200):
-    """Wait until `seen()`, while the process goes on; the time then."""
+    """What `seen()` is once it is something, while the process goes on."""
     deadline = time.monotonic() + limit
     while not (found := seen()):
         assert process.poll() is None, process.stdout.read()
