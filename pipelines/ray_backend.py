@@ -1,6 +1,7 @@
 """Ray Train (V2) behind the library's Reporter: what training needs of ray."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -223,6 +224,11 @@ def _check_resources(cluster: Cluster) -> None:
                 f"train.workers x train.threads needs {count} {kind}s and the Ray "
                 f"cluster has {have.get(kind, 0):g}: lower them or add nodes"
             )
+    if have.get("GPU") and not cluster.gpu and os.environ.get("RAY_ADDRESS"):
+        print(
+            f"note: training on CPUs, though the Ray cluster has {have['GPU']:g} GPUs: "
+            "train.device is cpu, or it is auto and this machine has none"
+        )
 
 
 @ray.remote(num_cpus=0)

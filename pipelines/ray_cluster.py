@@ -51,7 +51,7 @@ def _join(address: str) -> None:
         if address != "auto":
             check_address(address)
             options["_temp_dir"] = begun.enter_context(node_of(address))
-        env = {**SETTINGS, **TRAIN, **_profile()}
+        env = {**SETTINGS, **TRAIN, **_chosen()}
         runtime = {"env_vars": env, "working_dir": begun.enter_context(packed_code())}
         try:
             ray.init(address=address, runtime_env=runtime, **options, **QUIET)
@@ -70,10 +70,10 @@ def _embed(cpus: int) -> None:
     )
 
 
-def _profile() -> dict[str, str]:
-    """Nodes look services up where the driver does, unless they are set there."""
-    name = os.environ.get("KMUNET_PROFILE")
-    return {"KMUNET_PROFILE": name} if name else {}
+def _chosen() -> dict[str, str]:
+    """What nodes take from the driver: no address, which may be another there."""
+    names = ("KMUNET_PROFILE", "KMUNET_STORAGE_PATIENCE")
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
 def _python_path() -> str:

@@ -23,7 +23,7 @@ AT_ONCE = KEPT + 2  # with the one that is being written
 OPTIONS: dict[str, Any] = {
     "use_listings_cache": False,  # other processes write there
     "config_kwargs": {
-        "retries": {"max_attempts": 5, "mode": "standard"},
+        "retries": {"max_attempts": 2, "mode": "standard"},
         "connect_timeout": 10,
         "response_checksum_validation": "when_required",
     },
@@ -109,4 +109,6 @@ def _s3(options: Mapping[str, Any] | None = None) -> Any:
     import s3fs
 
     profile.apply()
-    return s3fs.S3FileSystem(skip_instance_cache=True, **(options or OPTIONS))
+    system = s3fs.S3FileSystem(skip_instance_cache=True, **(options or OPTIONS))
+    system.retries = 1  # besides botocore's; PatientFiles tries for longer, and says so
+    return system

@@ -6,6 +6,7 @@ the data that lie here now; losses are compared bit by bit.
 
 import argparse
 import json
+import os
 import tempfile
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -74,6 +75,7 @@ def replay(params: "Params", paths: "Paths", steps: int) -> list[float]:
     from pipelines.ray_cluster import shutdown
     from pipelines.train import check_before_start, cluster_for, worker_config
 
+    os.environ.pop("RAY_ADDRESS", None)  # its files are on this machine
     packed = open_packed(paths.prepared, paths.splits, params.train.size)
     check_before_start(params, packed)
     config = worker_config(params, paths) | {"steps": steps}

@@ -41,8 +41,21 @@ class Lab:
 
     network: Network
     folder: Path
-    server: s3.S3Server
+    server: s3.S3Server | None = None
     nodes: dict[int, Node] = field(default_factory=dict)
+    process: subprocess.Popen | None = None  # of S3
+
+    def serve(self):
+        """Start S3, at the same port as before if there was one."""
+        at = {"host": self.network.host, "port": self.server.port if self.server else 0}
+        options = ("--auth-key", f"{s3.KEY},{s3.SECRET}")
+        self.process, endpoint = s3.start(self.folder / "buckets", *options, **at)
+        self.server = s3.S3Server(endpoint, self.folder / "buckets")
+
+    def cease(self):
+        """End S3; what it has stays on its disk."""
+        self.process.terminate()
+        self.process.wait(10)
 
     @property
     def head(self):
@@ -165,26 +178,21 @@ class Lab:
 
 
 @contextmanager
-def laboratory(name, folder, cpus=(0, 1, 1), start=True):
+def laboratory(name, folder, cpus=(0, 1, 1)):
     """A head (node 1) and others with so many CPUs, and S3 on the bridge."""
     with Network.create(name) as network:
-        buckets = folder / "buckets"
-        buckets.mkdir()
-        (folder / "workspaces").mkdir()
-        options = ("--auth-key", f"{s3.KEY},{s3.SECRET}")
-        process, endpoint = s3.start(buckets, *options, host=network.host)
+        for name in ("buckets", "workspaces"):
+            (folder / name).mkdir()
+        lab = Lab(network, folder)
+        lab.serve()
         try:
-            lab = Lab(network, folder, s3.S3Server(endpoint, buckets))
             for number, count in enumerate(cpus, 1):
-                node = lab.node(number)
-                if start:
-                    node.start(lab.head.address if number > 1 else None, cpus=count)
-            if start:
-                lab.head.wait(len(cpus))
+                head = lab.head.address if number > 1 else None
+                lab.node(number).start(head, cpus=count)
+            lab.head.wait(len(cpus))
             yield lab
         finally:
-            process.terminate()
-            process.wait(10)
+            lab.cease()
 
 
 def finish(process, limit=400):
