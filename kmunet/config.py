@@ -168,6 +168,15 @@ class TrainParams(Section):
     max_minutes: Annotated[float, Field(gt=0.0)] | None  # the result depends on speed
     checkpoint_steps: Positive | None  # besides the end of each epoch
 
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _count_workers(cls, value: Any) -> Any:
+        counts = value if isinstance(value, list | tuple) else (value, value)
+        whole = all(type(count) is int and count > 0 for count in counts)
+        if not whole or len(counts) != 2 or counts[0] > counts[1]:
+            raise ValueError("write a number from 1, or [fewest, most]")
+        return value
+
     @model_validator(mode="after")
     def _leave_epochs_after_the_rise(self) -> "TrainParams":
         if self.warmup >= self.epochs:
@@ -192,9 +201,7 @@ class TrainParams(Section):
 
     def _share_among_some(self) -> "TrainParams":
         assert not isinstance(self.workers, int)
-        fewest, most = self.workers
-        if fewest > most:
-            raise ValueError(f"workers [{fewest}, {most}]: write [fewest, most]")
+        most = self.workers[1]
         if self.batch_size < most * self.accumulate:
             raise ValueError(
                 f"batch_size {self.batch_size} is the global batch: {most} workers "

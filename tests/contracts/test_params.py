@@ -29,6 +29,16 @@ def test_the_committed_file_is_valid():
         ("train", "optimizer", "lion", r"train\.optimizer: .*'adam', 'adamw' or 'sgd'"),
         ("train", "precision", "half", r"train\.precision: .*'bfloat16' or 'float16'"),
         ("train", "workers", 3, "batch_size 8 must be a multiple of workers 3"),
+        ("train", "workers", [1, 9], "batch_size 8 is the global batch: 9 workers"),
+        (
+            "train",
+            "workers",
+            [2, 1],
+            r"train\.workers: write a number from 1, or \[few",
+        ),
+        ("train", "workers", [1, 2, 3], r"train\.workers: write .*, got \[1, 2, 3\]"),
+        ("train", "workers", [2], r"train\.workers: write a number from 1, or \[few"),
+        ("train", "workers", 0, r"train\.workers: write a number from 1, .*got 0"),
         ("split", "test", 0.9, "must leave a share to train on"),
         ("split", "seed", -4, r"split\.seed"),
         ("split", "fold", 1, "fold 1 must be below folds 1"),
@@ -45,6 +55,13 @@ def test_a_wrong_value_is_refused_by_name(raw, section, key, value, message):
     raw[section][key] = value
     with pytest.raises(ConfigError, match=message):
         parse_params(raw)
+
+
+def test_workers_may_be_the_fewest_and_the_most(raw):
+    raw["train"]["workers"] = [3, 7]  # of a batch of 8: as even as can be
+    params = parse_params(raw)
+    assert params.train.workers == (3, 7)
+    assert params.model_dump(mode="json")["train"]["workers"] == [3, 7]
 
 
 @pytest.mark.parametrize(
