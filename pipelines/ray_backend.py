@@ -35,6 +35,7 @@ from pipelines.storage import KEPT, Storage
 logger = logging.getLogger("kmunet.training")
 
 NOBODY = Onlookers()
+LOOK = "KMUNET_ELASTIC_SECONDS"  # between two looks whether more workers have room
 WAITS = 180  # of START_TIMEOUT each: half an hour, then it is an error
 WorkerLoop = Callable[[dict[str, Any], Reporter], None]
 
@@ -181,6 +182,7 @@ def _worker(payload: dict[str, Any]) -> None:
 def _scaling(cluster: Cluster) -> ray.train.ScalingConfig:
     return ray.train.ScalingConfig(
         num_workers=cluster.workers,
+        elastic_resize_monitor_interval_s=float(os.environ.get(LOOK, "60")),
         use_gpu=cluster.gpu,
         resources_per_worker={
             "CPU": cluster.threads,

@@ -1,5 +1,6 @@
 """One cluster in namespaces for all tests here: it takes seconds to start."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,5 +18,8 @@ def lab(tmp_path_factory):
     """A head without CPUs for training, two nodes with one each, and S3."""
     if lacks := missing():
         pytest.skip(f"Ray nodes in network namespaces need {'; '.join(lacks)}")
-    with laboratory("kmfaults", tmp_path_factory.mktemp("lab")) as found:
+    # Another run of these tests may be on this machine.
+    with laboratory(
+        f"kmf{os.getpid() % 10**7}", tmp_path_factory.mktemp("lab")
+    ) as found:
         yield found

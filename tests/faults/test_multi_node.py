@@ -38,7 +38,8 @@ def runs(lab):
 
 def test_each_rank_is_on_a_node_of_its_own(runs, lab):
     _, (notes, _, _) = runs
-    assert sorted(note["node"] for note in notes) == ["kmfaults-2", "kmfaults-3"]
+    names = [lab.nodes[number].name for number in (2, 3)]
+    assert sorted(note["node"] for note in notes) == names
 
 
 def test_the_samples_are_the_same_each_step(runs):

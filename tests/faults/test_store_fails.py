@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def paths(lab):
-    return lab.workspace("store", epochs=10)
+    return lab.workspace("store", epochs=8)
 
 
 def test_an_outage_of_a_minute_is_waited_for(lab, paths):
@@ -64,7 +64,7 @@ def test_an_outage_that_lasts_ends_the_run_and_the_next_one_resumes(lab, paths):
         process.kill()
         process.communicate()
     out = finish(lab.start(paths))
-    assert "epoch 1/10" not in out
+    assert "epoch 1/8" not in out
     lab.mend()
     what = "error naming the store, exit code 2; the same command resumes"
     kept = "all up to the last checkpoint"

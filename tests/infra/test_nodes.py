@@ -9,12 +9,14 @@ import pytest
 from infra.nodes import Network, Node, missing, namespace, require
 from kmunet.errors import ServiceError
 
+NAME = f"kmt{os.getpid() % 10**7}"  # these tests may run twice at a time
+
 
 @pytest.fixture(scope="module")
 def network():
     if lacks := missing():
         pytest.skip(f"network namespaces need {'; '.join(lacks)}")
-    with Network.create("kmtest") as made:
+    with Network.create(NAME) as made:
         yield made
 
 
@@ -47,7 +49,7 @@ def _ps(name):
 def test_a_machine_has_its_own_name_address_disk_and_processes(
     machine, network, tmp_path
 ):
-    assert _run(machine, "hostname").strip() == "kmtest-7"
+    assert _run(machine, "hostname").strip() == f"{NAME}-7"
     assert f"inet {network.prefix}.8/24" in _run(machine, "ip", "addr")
     _run(machine, "touch", "/mnt/here")
     assert (tmp_path / "disk/here").exists()
@@ -71,24 +73,24 @@ def test_the_cable_goes_out_and_in(machine, network):
 
 
 def test_a_kill_leaves_nothing_and_another_process_finds_the_network(machine, network):
-    assert Network.open("kmtest") == network
-    assert network.namespaces() == ["kmtest-7"]
+    assert Network.open(NAME) == network
+    assert network.namespaces() == [f"{NAME}-7"]
     assert namespace.pids(machine)
     namespace.kill(machine)
     assert namespace.pids(machine) == []
-    with pytest.raises(ServiceError, match="kmtest-7: nothing runs there: start"):
+    with pytest.raises(ServiceError, match=f"{NAME}-7: nothing runs there: start"):
         namespace.entering(machine)
 
 
 def test_what_cannot_be_is_said(network, tmp_path):
-    with pytest.raises(ServiceError, match="node 251 of kmtest: from 1 to 250"):
+    with pytest.raises(ServiceError, match=f"node 251 of {NAME}: from 1 to 250"):
         network.address(251)
     with pytest.raises(ServiceError, match="network 'Lab-1': 1 to 10 of a-z and 0-9"):
         Network.create("Lab-1")
     node = Node(network, 9, tmp_path / "9", "token", hidden=[tmp_path / "nowhere"])
     with pytest.raises(ServiceError, match="nowhere cannot be hidden: no folder"):
         node.start()
-    with pytest.raises(ServiceError, match="kmtest-9: nothing runs there: start"):
+    with pytest.raises(ServiceError, match=f"{NAME}-9: nothing runs there: start"):
         node.popen(["true"])
 
 
