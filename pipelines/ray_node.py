@@ -6,6 +6,7 @@ machine takes it for theirs.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def main() -> int:
         for process in alive:
             process.kill()
         ray.kill()
+    shutil.rmtree(temp, ignore_errors=True)  # a killed driver does not
     return 0
 
 

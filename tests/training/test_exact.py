@@ -57,7 +57,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(params, tmp_
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
 
 
-@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("count", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
 def test_many_ranks_train_as_one(params, tmp_path, count):
     """The same samples in the same batches with the same statistics: to rounding.
 
