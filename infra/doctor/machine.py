@@ -1,19 +1,11 @@
 """This machine: Python, packages, torch, GPU, CPU kernel, disks and ports."""
 
 import json
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-
 import os
-import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
