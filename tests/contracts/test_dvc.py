@@ -17,7 +17,9 @@ PLUMBING = {"pipelines/stage", "pipelines/paths", "pipelines/quiet",
             "kmunet/__init__",
             "kmunet/errors", "kmunet/config", "kmunet/device",
             "kmunet/widths", "pipelines/profile", "pipelines/storage",
-            "pipelines/ray_checkpoints"}  # fmt: skip
+            "pipelines/ray_checkpoints", "pipelines/ray_cluster",
+            "pipelines/ray_code", "pipelines/ray_join",
+            "pipelines/patient_files"}  # fmt: skip
 # Look on and tell others: neither they nor what they import for it decide a value.
 ONLOOKERS = {"pipelines/live", "pipelines/onlookers", "pipelines/tracking_live"}
 
