@@ -2,6 +2,7 @@
 
 import json
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -16,12 +17,12 @@ def answers(url: str) -> bool:
         return False
 
 
-def post(url: str, body: Any) -> Any:
+def post(url: str, body: Any, headers: Mapping[str, str] = {}) -> Any:
     """POST JSON, return the JSON of the answer. Raises OSError."""
     request = urllib.request.Request(
         url,
         data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
+        headers={"Content-Type": "application/json", **headers},
     )
     with _OPENER.open(request, timeout=30) as answer:
         return json.loads(answer.read())

@@ -3,16 +3,18 @@
 import contextlib
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from infra.local.services import HOST, Service
+from infra.local.services import Service
 from kmunet.errors import ServiceError
 
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL
@@ -26,6 +28,7 @@ class Record:
     pid: int
     created: float
     port: int | None
+    ends_by: int = signal.SIGTERM
 
     def process(self) -> psutil.Process | None:
         """Return the process, if it is still the one that was started."""
@@ -50,9 +53,10 @@ def start(service: Service, folder: Path) -> Record:
             stderr=log,
             start_new_session=True,
             preexec_fn=_default_signals,
+            **identity(service.user),
         )
     created = psutil.Process(child.pid).create_time()
-    record = Record(service.name, child.pid, created, service.port)
+    record = Record(service.name, child.pid, created, service.port, service.ends_by)
     (folder / f"{service.name}.json").write_text(json.dumps(asdict(record)) + "\n")
     return record
 
@@ -86,7 +90,7 @@ def stop(name: str, folder: Path) -> bool:
     record = find(name, folder)
     if record:
         members = _group(record.pid)
-        _signal(record.pid, signal.SIGTERM)
+        _signal(record.pid, record.ends_by)
         _, alive = psutil.wait_procs(members, GRACE)
         if alive:
             _signal(record.pid, signal.SIGKILL)
@@ -102,12 +106,19 @@ def check_port(service: Service) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, service.port))
+            probe.bind((service.host, service.port))
         except (OSError, OverflowError) as error:
             raise ServiceError(
                 f"port {service.port} for {service.name} cannot be had ({error}); "
                 f"end what uses it, or choose another with {service.option} PORT"
             ) from None
+
+
+def identity(user: int | None) -> dict[str, Any]:
+    """Arguments of Popen to run as this user, in his main group alone."""
+    if user is None:
+        return {}
+    return {"user": user, "group": pwd.getpwuid(user).pw_gid, "extra_groups": []}
 
 
 def _group(pid: int) -> list[psutil.Process]:
@@ -119,7 +130,7 @@ def _group(pid: int) -> list[psutil.Process]:
     return found
 
 
-def _signal(group: int, number: signal.Signals) -> None:
+def _signal(group: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
 

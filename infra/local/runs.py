@@ -5,7 +5,7 @@ concurrency slot for ever, and every later run would wait for it.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -17,9 +17,12 @@ GRACE = 30.0  # seconds for a run to end its stage and report its state
 _ACTIVE = ["RUNNING", "PENDING", "CANCELLING"]
 
 
-def end(root: Path) -> int:
-    """End the runs of this checkout's worker; they report it. Return how many."""
-    processes = [process for process, _ in _engines(root)]
+def end(root: Path, api: str | None) -> int:
+    """End this checkout's runs of a server (None: of any); return how many.
+
+    They report it.
+    """
+    processes = [process for process, _ in _engines(root, api)]
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -30,31 +33,32 @@ def end(root: Path) -> int:
     return len(processes)
 
 
-def bury(root: Path, api: str) -> int:
+def bury(root: Path, api: str, headers: Mapping[str, str] = {}) -> int:
     """Set runs without a process to Crashed. Return how many."""
-    alive = {run for _, run in _engines(root)}
+    alive = {run for _, run in _engines(root, api)}
     question = {
         "flow_runs": {"state": {"type": {"any_": _ACTIVE}}},
         "work_pools": {"name": {"any_": [POOL]}},
     }
     dead = [
         run["id"]
-        for run in post(f"{api}/flow_runs/filter", question)
+        for run in post(f"{api}/flow_runs/filter", question, headers)
         if run["id"] not in alive
     ]
     for run in dead:
         message = "Its worker was gone when the services were started again."
         state = {"type": "CRASHED", "name": "Crashed", "message": message}
-        post(f"{api}/flow_runs/{run}/set_state", {"state": state})
+        post(f"{api}/flow_runs/{run}/set_state", {"state": state}, headers)
     return len(dead)
 
 
-def _engines(root: Path) -> Iterator[tuple[psutil.Process, str]]:
-    """Yield the processes that carry a flow run of this checkout, and its id."""
+def _engines(root: Path, api: str | None) -> Iterator[tuple[psutil.Process, str]]:
+    """Yield the processes that carry these runs, and the runs' ids."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if "prefect.engine" not in process.cmdline():
                 continue
             env = process.environ()
-            if env.get("KMUNET_ROOT") == str(root):
+            ours = env.get("KMUNET_ROOT") == str(root)
+            if ours and api in (None, env.get("PREFECT_API_URL")):
                 yield process, env.get("PREFECT__FLOW_RUN_ID", "")

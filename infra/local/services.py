@@ -1,6 +1,7 @@
 """What runs: each service's command, environment and how one sees that it is ready."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,18 +12,22 @@ from pipelines.paths import state_dir
 
 HOST = "127.0.0.1"
 POOL, WORKER = "kmunet", "local"  # prefect.yaml names the pool
+WORKER_SETTINGS = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
 
 
 @dataclass(frozen=True)
 class Service:
-    """A process of its own session, with its log and record under .kmunet/local/."""
+    """A process of its own session, with a log and a record in its stack's folder."""
 
     name: str
     command: tuple[str, ...]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     ready: Callable[[], bool]
     port: int | None = None
     option: str = ""  # what chooses another port
+    host: str = HOST
+    user: int | None = None  # who runs it, where that is not the caller
+    ends_by: int = signal.SIGTERM
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def client_environment(root: Path, at: Addresses) -> dict[str, str]:
 def _prefect(root: Path, at: Addresses) -> Service:
     return Service(
         name="prefect",
-        command=_module(
+        command=module(
             "prefect", "server", "start", "--host", HOST, "--port", at.prefect_port
         ),
         env={
@@ -81,7 +86,7 @@ def _mlflow(root: Path, at: Addresses) -> Service:
     artifacts = (state / "mlartifacts").as_uri()
     return Service(
         name="mlflow",
-        command=_module(
+        command=module(
             *("mlflow", "server", "--host", HOST, "--port", at.mlflow_port),
             *("--backend-store-uri", f"sqlite:///{state / 'mlflow.db'}"),
             *("--artifacts-destination", artifacts),
@@ -97,22 +102,27 @@ def _mlflow(root: Path, at: Addresses) -> Service:
 def _worker(root: Path, at: Addresses) -> Service:
     return Service(
         name="worker",
-        command=_module(
-            *("prefect", "worker", "start", "--pool", POOL, "--type", "process"),
-            *("--name", WORKER),
-        ),
-        env=client_environment(root, at) | {"PREFECT_WORKER_QUERY_SECONDS": "2"},
-        ready=lambda: _online(f"{at.prefect}/api/work_pools/{POOL}/workers/filter"),
+        command=worker_command(WORKER),
+        env=client_environment(root, at) | WORKER_SETTINGS,
+        ready=lambda: online(f"{at.prefect}/api", WORKER),
     )
 
 
-def _module(name: str, *arguments: str | int) -> tuple[str, ...]:
+def worker_command(name: str) -> tuple[str, ...]:
+    """Of a Prefect worker of our pool; its environment says which server."""
+    start = ("prefect", "worker", "start", "--pool", POOL, "--type", "process")
+    return module(*start, "--name", name)
+
+
+def module(name: str, *arguments: str | int) -> tuple[str, ...]:
+    """`python -m name arguments`."""
     return (sys.executable, "-m", name, *map(str, arguments))
 
 
-def _online(url: str) -> bool:
+def online(api: str, worker: str, headers: Mapping[str, str] = {}) -> bool:
+    """Whether Prefect's server hears of a worker of our pool."""
     try:
-        workers = post(url, {})
+        workers = post(f"{api}/work_pools/{POOL}/workers/filter", {}, headers)
     except OSError:
         return False
-    return any(w["name"] == WORKER and w["status"] == "ONLINE" for w in workers)
+    return any(w["name"] == worker and w["status"] == "ONLINE" for w in workers)

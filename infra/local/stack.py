@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from infra.local import processes, runs
@@ -29,7 +30,7 @@ def up(root: Path, prefect_port: int, mlflow_port: int) -> None:
         _start([service for service in missing if service.port], folder)
         runs.bury(root, f"{at.prefect}/api")
         _start([service for service in missing if not service.port], folder)
-        _deploy(root, at)
+        deploy(root, client_environment(root, at))
     except BaseException:
         _stop([service.name for service in missing], folder)
         raise
@@ -38,9 +39,12 @@ def up(root: Path, prefect_port: int, mlflow_port: int) -> None:
 
 def down(root: Path) -> None:
     """End the runs, then the worker, then the servers, which hear of both."""
-    if ended := runs.end(root):
+    folder = _folder(root)
+    server = processes.find("prefect", folder)
+    api = f"{_addresses(folder, 4200, 5000).prefect}/api" if server else None
+    if ended := runs.end(root, api):
         print(f"ended {ended} flow run(s)", flush=True)
-    stopped = _stop(list(NAMES), _folder(root))
+    stopped = _stop(list(NAMES), folder)
     print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
 
 
@@ -62,11 +66,12 @@ def _start(group: list[Service], folder: Path) -> None:
         print(f"{service.name} is ready", flush=True)
 
 
-def _deploy(root: Path, at: Addresses) -> None:
+def deploy(root: Path, client: Mapping[str, str]) -> None:
+    """Make the deployments of prefect.yaml. ServiceError with what Prefect says."""
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
         cwd=root,
-        env=os.environ | client_environment(root, at),
+        env=os.environ | dict(client),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

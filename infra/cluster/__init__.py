@@ -1,0 +1,1 @@
+"""The whole cluster profile on this machine: `python -m infra.cluster up`."""
