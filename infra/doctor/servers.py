@@ -74,7 +74,8 @@ def clock() -> Iterator[Finding]:
 
 def _mlflow_server(uri: str) -> Finding:
     try:
-        health, told = ask(f"{uri}/health"), ask(f"{uri}/version")
+        health = ask(f"{uri}/health")
+        told = ask(f"{uri}/version", _mlflow_headers())
         search = f"{uri}/api/2.0/mlflow/experiments/search"
         answer = ask(search, _mlflow_headers(), {"max_results": 1})
     except ServiceError as problem:
