@@ -5,7 +5,7 @@ DATASET ?= busi
 CONSTRAINED := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run repro up down status rollback test test-all lint format clean
+.PHONY: help install demo run repro up down status cluster-up cluster-down cluster-status rollback test test-all lint format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,10 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"Python 3.11 or 3.12 is needed, this is {v[0]}.{v[1]}: make install PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(CONSTRAINED) $(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(BIN)/.installed-cluster: $(BIN)/.installed
+	$(CONSTRAINED) $(BIN)/python -m pip install --quiet --editable '.[cluster]'
 	@touch $@
 
 $(BIN)/.installed-dev: $(BIN)/.installed
@@ -39,6 +43,15 @@ down: ## stop what `make up` started
 
 status: ## say what `make up` started and where it is
 	$(BIN)/python -m infra.local status
+
+cluster-up: $(BIN)/.installed-cluster ## start the whole cluster profile here: PostgreSQL, S3, MLflow, Prefect, two Ray nodes, a worker [OPTIONS="--nodes 0"]
+	$(BIN)/python -m infra.cluster up $(OPTIONS)
+
+cluster-down: ## stop what `make cluster-up` started; data stay
+	$(BIN)/python -m infra.cluster down
+
+cluster-status: ## say what `make cluster-up` started
+	$(BIN)/python -m infra.cluster status
 
 rollback: ## put the champion before the present one back: make rollback DATASET=busi
 	$(BIN)/python -m pipelines.rollback --dataset $(DATASET)
