@@ -1,4 +1,4 @@
-"""`python -m infra.cluster up|down|status|exec`, for the checkout around us."""
+"""`python -m infra.cluster up|down|status`, for the checkout around us."""
 
 import argparse
 import sys
@@ -12,9 +12,9 @@ from kmunet.errors import KMUNetError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0, or 2 with one message; of `exec`, what the command returns."""
+    """Return 0, or 2 with one message."""
     asked = {k: v for k, v in vars(_parser().parse_args(argv)).items() if v is not None}
-    action, command = asked.pop("action"), asked.pop("command", [])
+    action = asked.pop("action")
     clients.forget_others()
     try:
         root = toplevel(Path.cwd())
@@ -22,8 +22,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             control.up(root, asked)
         elif action == "down":
             control.down(root)
-        elif action == "exec":
-            return control.execute(root, command)
         else:
             return control.status(root)
     except KMUNetError as error:
@@ -59,8 +57,6 @@ def _parser() -> argparse.ArgumentParser:
             help=f"default: {port}")  # fmt: skip
     actions.add_parser("down", help="end all; data stay")
     actions.add_parser("status", help="say what runs")
-    run = actions.add_parser("exec", help="run a command as a client beside Ray's head")
-    run.add_argument("command", nargs=argparse.REMAINDER)
     return parser
 
 

@@ -1,7 +1,5 @@
-"""Up, down and status of a stack, and a command inside it."""
+"""Up, down and status of a stack."""
 
-import os
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -67,16 +65,6 @@ def status(root: Path) -> int:
     for name, where in states.items():
         print(f"{name:9} {where or 'not running'}")
     return 0 if all(states.values()) else 1
-
-
-def execute(root: Path, command: Sequence[str]) -> int:
-    """Run a command as a client beside Ray's head, such as `dvc repro`."""
-    stack = existing(root)
-    if stack is None:
-        raise ServiceError("no stack was started in this checkout: `make cluster-up`")
-    env = clients.worker_environment(stack.place, stack.settings, stack.secrets)
-    whole = [*stack.inside(), *command]
-    return subprocess.run(whole, env=os.environ | env, check=False).returncode
 
 
 def existing(root: Path) -> Stack | None:
