@@ -11,6 +11,7 @@ from infra.cluster.place import Place, write_private
 from infra.cluster.secrets import USER, Secrets
 from infra.cluster.settings import Settings
 from pipelines.profile import VARIABLES
+from pipelines.quiet import silence
 
 
 def environment(place: Place, settings: Settings, secrets: Secrets) -> dict[str, str]:
@@ -89,6 +90,7 @@ def forget_others() -> None:
     others = ("AWS_", "DVC_", "KMUNET_", "MLFLOW_", "PG", "PREFECT_", "RAY_", "RCLONE_")
     for name in [n for n in os.environ if n.startswith(others) or n in _PROFILE]:
         del os.environ[name]
+    silence()
 
 
 _PROFILE = set(VARIABLES.values())

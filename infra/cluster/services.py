@@ -78,6 +78,8 @@ def mlflow(place: Place, settings: Settings, secrets: Secrets) -> Service:
             *("--backend-store-uri", database, "--workers", 1),
             *("--artifacts-destination", "s3://kmunet-mlflow/artifacts"),
             *("--allowed-hosts", f"{settings.host},{settings.at('mlflow')}"),
+            # Its own pages are refused otherwise, but on loopback.
+            *("--cors-allowed-origins", settings.url("mlflow")),
         ),
         env={
             **SETTINGS,
