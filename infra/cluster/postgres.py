@@ -10,7 +10,10 @@ import re
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from infra.cluster.place import Place, write_private
 from infra.cluster.secrets import Secrets
@@ -83,6 +86,19 @@ def write_passwords(place: Place, settings: Settings, secrets: Secrets) -> None:
         write_private(place.pgpass(role), line)
 
 
+def _forget_dead(data: Path) -> None:
+    """Remove the lock of a killed server that nobody has buried yet.
+
+    Its process number still exists, which PostgreSQL takes for a running server. It
+    looks itself for other processes that still have the data's shared memory.
+    """
+    lock = data / "postmaster.pid"
+    with suppress(OSError, ValueError, IndexError, psutil.NoSuchProcess):
+        pid = int(lock.read_text(encoding="ascii").splitlines()[0])
+        if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            lock.unlink()
+
+
 def uri(settings: Settings, role: str, driver: str = "postgresql") -> str:
     """Of a role's database; the password is in PGPASSFILE."""
     return f"{driver}://{role}@{settings.at('postgres')}/{role}"
@@ -94,6 +110,7 @@ def service(settings: Settings) -> Service:
     bin_, user = programs(data), owner(data)
     if user is not None:
         _check_reach(data, user)
+    _forget_dead(data)
     asking = [str(bin_ / "pg_isready"), "-q", "-h", settings.host, "-p", port]
     return Service(
         name="postgres",

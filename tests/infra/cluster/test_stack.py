@@ -53,11 +53,19 @@ def test_up_again_says_so_and_where(cluster, run):
     assert cluster.call("status").returncode == 0
 
 
-def test_the_doctor_finds_nothing_wrong(cluster, run):
-    done = cluster.python("-m", "infra.doctor", "--json")
-    found = {f["name"]: f for f in json.loads(done.stdout)}
-    bad = {n: f for n, f in found.items() if f["level"] != "ok"}
-    assert set(bad) <= {"packages", "cpu kernel", "disk", "disk .kmunet"}, bad
+SERVICES = ("profile", "dvc cache", "dvc remote", "checkpoints", "ray", "mlflow",
+            "prefect", "worker", "clock")  # fmt: skip
+
+
+def test_the_doctor_finds_nothing_wrong(cluster):
+    for _ in range(3):  # its checks have limits of time, and others may use the cores
+        done = cluster.python("-m", "infra.doctor", "--json")
+        found = {f["name"]: f for f in json.loads(done.stdout)}
+        if "no answer within" not in done.stdout:
+            break
+    assert {name: found[name]["level"] for name in SERVICES} == dict.fromkeys(
+        SERVICES, "ok"
+    ), found
     assert "cluster in the pool 'kmunet'" in found["worker"]["text"]
     nodes = max(1, cluster.stack.settings.nodes)
     assert f"{nodes} node(s)" in found["ray"]["text"]
@@ -120,7 +128,7 @@ def test_s3_refuses_who_has_no_or_another_key(cluster):
         with pytest.raises(ClientError, match=r"InvalidAccessKeyId|SignatureDoes"):
             listed(*pair)
     url = cluster.stack.settings.url("s3")
-    assert ask(f"{url}/{BUCKETS[0]}?list-type=2").status == 403
+    assert ask(f"{url}/{BUCKETS[0]}?list-type=2").status in (400, 403)  # no signature
 
 
 @pytest.mark.parametrize(
