@@ -16,6 +16,8 @@ from pipelines.ray_join import check_address, node_of
 # it still: so long it then waits before it counts again.
 START_TIMEOUT = 10
 TRAIN = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(START_TIMEOUT)}
+# A process less: nobody takes a node away from its own driver.
+EMBEDDED = {**TRAIN, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 QUIET: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
 _left = ExitStack()  # what `shutdown` undoes
 
@@ -65,7 +67,9 @@ def _embed(cpus: int) -> None:
         num_cpus=max(os.cpu_count() or 1, cpus),
         include_dashboard=False,
         object_store_memory=200 * 2**20,
-        runtime_env={"env_vars": {**SETTINGS, **TRAIN, "PYTHONPATH": _python_path()}},
+        runtime_env={
+            "env_vars": {**SETTINGS, **EMBEDDED, "PYTHONPATH": _python_path()}
+        },
         **QUIET,
     )
 

@@ -59,7 +59,12 @@ def prefect_login(secrets: Secrets) -> str:
 
 def prefect_headers(secrets: Secrets) -> dict[str, str]:
     """Of requests that do not go through Prefect's client."""
-    pair = base64.b64encode(prefect_login(secrets).encode()).decode()
+    return basic(*prefect_login(secrets).split(":", 1))
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    """The header of basic authentication."""
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
     return {"Authorization": f"Basic {pair}"}
 
 
