@@ -70,6 +70,7 @@ def checks(root: Path, profile: "Profile") -> list["Check"]:
     from pipelines.paths import state_dir
 
     state = state_dir(root)
+    local = [] if profile.prefect else [Check("ports", partial(machine.ports, root))]
     return [
         Check("python", machine.python),
         Check("packages", machine.packages),
@@ -83,7 +84,7 @@ def checks(root: Path, profile: "Profile") -> list["Check"]:
         Check("mlflow", partial(servers.mlflow, state), 10.0),
         Check("prefect", servers.prefect, 10.0),
         Check("clock", servers.clock, 10.0),
-        Check("ports", partial(machine.ports, root)),
+        *local,
     ]
 
 
