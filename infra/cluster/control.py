@@ -27,9 +27,12 @@ def up(root: Path, asked: Mapping[str, Any]) -> None:
     place = Place(root)
     before = existing(root)
     if before and any(part.where() for part in before.parts()):
-        if asked:
-            raise ServiceError("a stack runs: `make cluster-down` before other options")
         chosen = before.settings
+        if others := [key for key in asked if chosen.value(key) != asked[key]]:
+            raise ServiceError(
+                f"a stack runs with another {', '.join(sorted(others))}: "
+                "`make cluster-down` first"
+            )
     else:
         chosen = settings.choose(place, asked, missing())
     services.check_programs(chosen)

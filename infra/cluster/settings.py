@@ -39,6 +39,10 @@ class Settings:
     data: str
     ports: Mapping[str, int]
 
+    def value(self, key: str) -> Any:
+        """Of an option: a port by its server's name, or another."""
+        return self.ports[key] if key in PORTS else getattr(self, key)
+
     def at(self, server: str) -> str:
         """HOST:PORT of a server."""
         host = self.head if server in ("ray", "dashboard") else self.host

@@ -41,10 +41,10 @@ def prefect(cluster, path, body=None):
 
 
 def test_up_again_says_so_and_where(cluster, run):
-    done = cluster.up()
+    done = cluster.call("up", "--s3-port", "9999")
     assert done.returncode == 2
-    assert "before other options" in done.stderr
-    done = cluster.call("up")
+    assert "another s3: `make cluster-down` first" in done.stderr
+    done = cluster.up()
     assert done.returncode == 0, done.stderr
     assert "already up" in done.stdout
     assert cluster.stack.settings.url("prefect") in done.stdout
