@@ -12,7 +12,7 @@ from infra.cluster import clients, postgres
 from infra.cluster.secrets import USER
 from infra.local.http import post
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
