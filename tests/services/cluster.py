@@ -1,32 +1,41 @@
 """A whole stack for tests: `python -m infra.cluster` in a checkout."""
 
 import os
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from small_project import python
 
 from infra.cluster import control
 from infra.cluster.place import Place
+from infra.cluster.settings import PORTS
 from infra.nodes import missing
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The stack of one checkout."""
+    """The stack of one checkout: nodes in namespaces, where that can be."""
 
     root: Path
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, root):
+        return cls(root, tuple(alone()) if missing() else ())
 
     def call(self, *arguments):
         return python(self.root, "-m", "infra.cluster", *arguments)
 
     def up(self):
-        """Nodes in namespaces where that can be; else one, on ports of its own."""
+        """As the first time."""
         name = f"cl{os.getpid() % 10**6}"
-        return self.call("up", "--network", name, *([] if not missing() else ALONE))
+        return self.call("up", "--network", name, *self.options)
 
     def down(self):
         return self.call("down")
@@ -55,9 +64,15 @@ class Cluster:
         return {part.name: part.where() for part in self.stack.parts()}
 
 
-ALONE = ("--nodes", "0", "--prefect-port", "4291", "--mlflow-port", "5091",
-         "--s3-port", "9091", "--postgres-port", "5491", "--ray-port", "6391",
-         "--dashboard-port", "8291")  # fmt: skip
+def alone():
+    """Options of a stack without namespaces, on free ports."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in PORTS]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        ports = [str(probe.getsockname()[1]) for probe in probes]
+    names = [f"--{server}-port" for server in PORTS]
+    return ["--nodes", "0", *chain(*zip(names, ports, strict=True))]
 
 
 def running(found):

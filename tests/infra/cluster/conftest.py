@@ -35,4 +35,4 @@ def reachable():
 @pytest.fixture(scope="session")
 def cluster(installed, reachable):
     root = make_project(reachable / "project")
-    yield from running(Cluster(root))
+    yield from running(Cluster.of(root))

@@ -6,7 +6,7 @@ import socket
 import stat
 
 import pytest
-from cluster import ALONE, Cluster
+from cluster import Cluster, alone
 from small_project import make_project
 
 from infra.cluster import clients, postgres, services
@@ -124,7 +124,7 @@ def test_a_start_that_fails_leaves_nothing_running(reachable):
     found = Cluster(make_project(reachable / "broken"))
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = found.call("up", *ALONE, "--s3-port", str(port))
+        done = found.call("up", *alone(), "--s3-port", str(port))
     assert done.returncode == 2
     assert f"port {port} for s3" in done.stderr
     assert "--s3-port" in done.stderr

@@ -20,7 +20,7 @@ def trained(cluster, reachable):
     """A stack of a real checkout, after a deployment run; the other one has ended."""
     cluster.down()
     values = {**small_checkout.SMALL, "train.workers": 2, "train.threads": 2}
-    found = Cluster(small_checkout.make(reachable / "checkout", values))
+    found = Cluster.of(small_checkout.make(reachable / "checkout", values))
     for started in running(found):
         done = started.python(
             *("-m", "prefect", "deployment", "run", "kmunet/train", "--watch")
