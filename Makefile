@@ -5,7 +5,7 @@ DATASET ?= busi
 CONSTRAINED := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run repro up down status cluster-up cluster-down cluster-status rollback test test-all lint format clean
+.PHONY: help install demo run repro up down status cluster-up cluster-down cluster-status rollback test test-all faults lint format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ test: $(BIN)/.installed-dev lint ## install what the tests need and run them, bu
 
 test-all: $(BIN)/.installed-dev lint ## the slow ones too
 	$(BIN)/python -m pytest
+
+faults: $(BIN)/.installed-dev ## kill, cut off and starve real parts; write what came of it into docs/operations.md
+	KMUNET_FAULTS_TABLE=$(CURDIR)/benchmarks/results/faults.jsonl $(BIN)/python -m pytest tests/faults
+	$(BIN)/python tests/faults/table.py
 
 lint: $(BIN)/.installed-dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from kmunet.errors import ServiceError
+from kmunet.errors import ServiceError, UnavailableError
 from pipelines.quiet import SETTINGS
 from pipelines.ray_code import packed_code
 from pipelines.ray_join import check_address, node_of
@@ -58,7 +58,9 @@ def _join(address: str) -> None:
         try:
             ray.init(address=address, runtime_env=runtime, **options, **QUIET)
         except (ConnectionError, RuntimeError) as error:
-            raise ServiceError(f"RAY_ADDRESS is '{address}': {error}") from error
+            away = isinstance(error, ConnectionError)
+            kind = UnavailableError if away else ServiceError
+            raise kind(f"RAY_ADDRESS is '{address}': {error}") from error
         _left.push(begun.pop_all())
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kmunet.errors import ConfigError, ServiceError
+from kmunet.errors import ConfigError, ServiceError, UnavailableError
 
 LIMIT = 60.0  # seconds for Ray's processes to start
 TOKEN = (
@@ -38,8 +38,10 @@ def check_address(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except (OSError, OverflowError) as error:
+        away = isinstance(error, OSError) and not isinstance(error, socket.gaierror)
         why = "unknown host name" if isinstance(error, socket.gaierror) else error
-        raise ServiceError(
+        kind = UnavailableError if away else ServiceError
+        raise kind(
             f"RAY_ADDRESS is '{address}': no Ray answers ({why}): start its head, "
             "correct the address, or unset it to train on this machine alone"
         ) from None

@@ -16,30 +16,25 @@ from flows import process
 
 pytestmark = pytest.mark.slow
 
-# A stage that trains on the cluster: the worker notes its pid and hears nobody.
+# A stage that trains on the cluster: the worker notes its pid and hears nobody. Its
+# loop is a function of __main__, which Ray sends by value: workers have our code alone.
 STAGE = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {place!r})
 from pipelines.stage import report_errors
 from pipelines.ray_backend import Cluster, run_on_ray
-import deaf
-cluster = Cluster(1, 1, False, 0, Path({place!r}) / "ray", "deaf")
-def act():
-    run_on_ray(deaf.loop, {{"place": {place!r}}}, cluster, print)
-raise SystemExit(report_errors("train", act))
-"""
-DEAF = """
-import os, signal, time
-from pathlib import Path
+
 def loop(config, reporter):
+    import os, time
+    from pathlib import Path
     Path(config["place"], "pid").write_text(str(os.getpid()))
     time.sleep(600)
+
+cluster = Cluster(1, 1, False, 0, Path({place!r}) / "ray", "deaf")
+def act():
+    run_on_ray(loop, {{"place": {place!r}}}, cluster, print)
+raise SystemExit(report_errors("train", act))
 """
-
-
-class Cancelled(BaseException):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +77,6 @@ def _free_port():
 @pytest.fixture
 def stage(tmp_path):
     """The command of a stage, as the leash knows one, and where its worker notes."""
-    (tmp_path / "deaf.py").write_text(DEAF)
     package = tmp_path / "work" / "pipelines"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(
@@ -95,7 +89,7 @@ def stage(tmp_path):
 def start(stage, ray_head, then):
     """Run the stage on the leash; `then(pid)` once its worker is at work."""
     command, place = stage
-    path = os.pathsep.join([str(place / "work"), str(place), str(ROOT)])
+    path = os.pathsep.join([str(place / "work"), str(ROOT)])
 
     child = subprocess.Popen(
         [sys.executable, str(process.LEASH), *command],

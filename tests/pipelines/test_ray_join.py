@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kmunet.errors import ConfigError, ServiceError, TrainingError
+from kmunet.errors import ConfigError, ServiceError, TrainingError, UnavailableError
 from pipelines.ray_code import check_versions, packed_code, versions
 from pipelines.ray_join import check_address
 
@@ -17,7 +17,7 @@ from pipelines.ray_join import check_address
     [
         ("ray://head:10001", ConfigError, "Ray Train does not run through a client"),
         ("head", ConfigError, "RAY_ADDRESS is 'head': write HOST:PORT or 'auto'"),
-        ("127.0.0.1:1", ServiceError, "no Ray answers .*refused.*unset it to train"),
+        ("127.0.0.1:1", UnavailableError, "refused.*unset it to train"),
         ("127.0.0.1:99999", ServiceError, "no Ray answers"),
     ],
 )

@@ -99,3 +99,11 @@ def test_nginx_takes_the_proxys_file(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "warn" not in done.stderr
     assert nginx(tmp_path, text.replace("proxy_pass", "proxy_past")).returncode != 0
+
+
+def test_mlflows_pages_may_ask_it_through_the_proxy():
+    """Their origin is the proxy's name: MLflow refuses others, and lists stay empty."""
+    command = dict(units()["kmunet-mlflow"])["ExecStart"]
+    (host,) = re.findall(r"--allowed-hosts=(\S+)", command)
+    assert f"--cors-allowed-origins=https://{host}" in command.split()
+    assert host in (INFRA / "proxy" / "nginx.conf").read_text("utf-8")
