@@ -49,7 +49,7 @@ def files():
 def test_what_is_sent_in_an_outage_arrives_after_it(server, files, caplog):
     port = server.found.port
     server.away()
-    timer = threading.Timer(2, server.back, [port])
+    timer = threading.Timer(8, server.back, [port])  # s3fs itself waits 2 to 4 s
     timer.start()
     with files.open_output_stream("bucket/place/note") as stream:
         stream.write(b"kept")

@@ -27,6 +27,7 @@ def test_two_workers_meet_and_rank_0_checkpoints(cluster):
     assert seen[-1].epochs == 3
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_resumes(cluster, tmp_path):
     import loops
 

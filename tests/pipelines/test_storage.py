@@ -43,6 +43,7 @@ def keys_that_travel(s3_server, aws):
     aws.setattr("pipelines.storage.OPTIONS", OPTIONS | options)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_goes_on_from_s3(run, s3_server, keys_that_travel):
     s3_server.put("runs", "made", b"")
     storage = Storage("s3://runs/some/place")
