@@ -63,8 +63,10 @@ def ray_head(tmp_path_factory):
         *psutil.Process(head.pid).children(recursive=True),
     ]
     os.killpg(head.pid, signal.SIGTERM)
-    head.wait(30)
-    psutil.wait_procs(tree, 20)
+    _, alive = psutil.wait_procs(tree, 30)
+    for found in alive:
+        found.kill()
+    head.wait(10)
     shutil.rmtree(f"/tmp/kr{port}", ignore_errors=True)
 
 
