@@ -63,7 +63,7 @@ test-all: $(BIN)/.installed-dev lint ## the slow ones too
 	$(BIN)/python -m pytest
 
 faults: $(BIN)/.installed-dev ## kill, cut off and starve real parts; write what came of it into docs/operations.md
-	KMUNET_FAULTS_TABLE=$(CURDIR)/benchmarks/results/faults.jsonl $(BIN)/python -m pytest tests/faults
+	KMUNET_FAULTS_TABLE=$(CURDIR)/benchmarks/results/faults.jsonl $(BIN)/python -m pytest tests/faults tests/training/test_space.py
 	$(BIN)/python tests/faults/table.py
 
 lint: $(BIN)/.installed-dev ## ruff, mypy, import-linter

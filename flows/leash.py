@@ -3,8 +3,9 @@
 `python leash.py COMMAND…`, a script of its own: standard input is a pipe that the
 owner keeps open. When that closes, because the owner let go or died of whatever
 cause, a stage (`python -m pipelines.…`) gets SIGTERM and SAVING seconds to save what
-it has; then every descendant gets SIGTERM and, GRACE seconds later, SIGKILL. As a
-subreaper, prctl(2), it also finds those that have left the process group.
+it has, and then DVC CLOSING seconds to put its locks away; then every descendant gets
+SIGTERM and, GRACE seconds later, SIGKILL. As a subreaper, prctl(2), it also finds
+those that have left the process group.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from itertools import pairwise
 
 import psutil
 
-SAVING, GRACE = 8.0, 6.0  # seconds; Prefect gives a cancelled flow run 30
+SAVING, CLOSING, GRACE = 8.0, 2.0, 6.0  # seconds; Prefect gives a cancelled flow run 30
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -35,18 +36,24 @@ def main(command: list[str]) -> int:
             code = child.wait()
             end_descendants(GRACE)
             return code if code >= 0 else 128 - code
-        let_stages_save(SAVING)
+        if let_stages_save(SAVING):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(CLOSING)
         end_descendants(GRACE)
     return 128 + signal.SIGTERM
 
 
-def let_stages_save(limit: float) -> None:
-    """Send SIGTERM to the stage alone, while the processes that it needs still live."""
+def let_stages_save(limit: float) -> bool:
+    """Send SIGTERM to the stage alone, while the processes that it needs still live.
+
+    Return whether there is one, and it has ended.
+    """
     stages = [process for process in _alive() if _is_stage(process)]
     for process in stages:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    psutil.wait_procs(stages, timeout=limit)
+    _, alive = psutil.wait_procs(stages, timeout=limit)
+    return bool(stages) and not alive
 
 
 def _is_stage(process: psutil.Process) -> bool:

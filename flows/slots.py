@@ -6,11 +6,14 @@ allows more. Without a server, the locks of flows/workspace.py are all there is.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from uuid import UUID
 
 from prefect import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.objects import ConcurrencyLeaseHolder
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
 from flows.limits import NoTurnError
@@ -44,12 +47,19 @@ def slot(
                     name,
                     timeout_seconds=seconds,
                     lease_duration=LEASE,
+                    holder=_holder(),
                     raise_on_lease_renewal_failure=False,
                 )
             )
         except TimeoutError:
             raise NoTurnError(f"{dataset}: another run had it all the time") from None
         yield
+
+
+def _holder() -> ConcurrencyLeaseHolder | None:
+    """This flow run: infra/local/runs.py gives back what dead ones hold."""
+    run = flow_run.get_id()
+    return ConcurrencyLeaseHolder(type="flow_run", id=UUID(run)) if run else None
 
 
 def _is_taken(name: str) -> bool:

@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows import retries, terminal
+from flows import dvc_lock, retries, terminal
 from flows.notify import notify
 from flows.pipeline import DVC, environment
 from flows.process import TimeLimitError, stream
@@ -68,6 +68,7 @@ def command_task(
 ) -> State[Any]:
     """Call a command, streaming its output to the task's log, until time is up."""
     transcript = Transcript(get_run_logger().info)
+    dvc_lock.mend(Path(root), get_run_logger().info)
     try:
         code = stream(
             command,

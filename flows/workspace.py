@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from flows.dvc_lock import mend
 from flows.limits import NoTurnError
 from flows.pipeline import dvc, source_stage
 from flows.plan import Plan
@@ -41,6 +42,7 @@ def workspace(
             for dataset in sorted(plan.datasets):  # one order: none waits in a ring
                 lock = plan.root / ".kmunet" / f"checkout-{dataset}.lock"
                 stack.enter_context(held(lock, log, seconds))
+            mend(plan.root, log)
             for dataset in plan.datasets:
                 _restore(plan, plan.root, dataset, log)
             yield plan.root

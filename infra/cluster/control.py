@@ -13,6 +13,7 @@ from infra.cluster.secrets import load
 from infra.cluster.settings import Settings
 from infra.cluster.stack import Stack
 from infra.local import runs
+from infra.local.services import server_home
 from infra.local.stack import deploy
 from infra.nodes import Network, missing
 from infra.nodes.node import PORT
@@ -91,7 +92,9 @@ def _start(stack: Stack) -> None:
         clients.write(stack.place, stack.settings, stack.secrets)
         for group in groups[:-1]:
             _start_group(group, started)
-        runs.bury(stack.place.root, stack.api, clients.prefect_headers(stack.secrets))
+        headers = clients.prefect_headers(stack.secrets)
+        home = server_home(stack.place.folder)
+        runs.bury(stack.place.root, stack.api, home, headers)
         _start_group(groups[-1], started)
         client = clients.worker_environment(stack.place, stack.settings, stack.secrets)
         deploy(stack.place.root, client)

@@ -17,10 +17,12 @@ from infra.cluster.settings import Settings
 from infra.doctor.machine import probe
 from infra.local.http import answers
 from infra.local.services import (
+    LEASES,
     WORKER_SETTINGS,
     Service,
     module,
     online,
+    server_home,
     worker_command,
 )
 from kmunet.errors import ServiceError
@@ -107,8 +109,9 @@ def prefect(place: Place, settings: Settings, secrets: Secrets) -> Service:
         ),
         env={
             **SETTINGS,
+            **LEASES,
             "PGPASSFILE": str(place.pgpass("prefect")),
-            "PREFECT_HOME": str(place.folder / "prefect-server"),
+            "PREFECT_HOME": str(server_home(place.folder)),
             "PREFECT_SERVER_API_AUTH_STRING": clients.prefect_login(secrets),
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": postgres.uri(
                 settings, "prefect", "postgresql+asyncpg"

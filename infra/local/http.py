@@ -18,11 +18,11 @@ def answers(url: str) -> bool:
 
 
 def post(url: str, body: Any, headers: Mapping[str, str] = {}) -> Any:
-    """POST JSON, return the JSON of the answer. Raises OSError."""
+    """POST JSON, return the JSON of the answer, or None. Raises OSError."""
     request = urllib.request.Request(
         url,
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json", **headers},
     )
     with _OPENER.open(request, timeout=30) as answer:
-        return json.loads(answer.read())
+        return json.loads(answer.read() or b"null")

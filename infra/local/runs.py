@@ -5,6 +5,7 @@ concurrency slot for ever, and every later run would wait for it.
 """
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -33,8 +34,11 @@ def end(root: Path, api: str | None) -> int:
     return len(processes)
 
 
-def bury(root: Path, api: str, headers: Mapping[str, str] = {}) -> int:
-    """Set runs without a process to Crashed. Return how many."""
+def bury(root: Path, api: str, home: Path, headers: Mapping[str, str] = {}) -> int:
+    """Set runs without a process to Crashed. Return how many.
+
+    home: PREFECT_HOME of the server, which is on this machine.
+    """
     alive = {run for _, run in _engines(root, api)}
     question = {
         "flow_runs": {"state": {"type": {"any_": _ACTIVE}}},
@@ -49,7 +53,19 @@ def bury(root: Path, api: str, headers: Mapping[str, str] = {}) -> int:
         message = "Its worker was gone when the services were started again."
         state = {"type": "CRASHED", "name": "Crashed", "message": message}
         post(f"{api}/flow_runs/{run}/set_state", {"state": state}, headers)
+    _release(dead, api, home, headers)
     return len(dead)
+
+
+def _release(dead: list[str], api: str, home: Path, headers: Mapping[str, str]) -> None:
+    """Give back the slots that dead runs hold, which else are free in minutes."""
+    for file in (home / "concurrency_leases").glob("*.json"):
+        # What cannot be read, or is no lease, is left to the server.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            lease = json.loads(file.read_text(encoding="utf-8"))
+            if lease["metadata"]["holder"]["id"] in dead:
+                place = f"{api}/v2/concurrency_limits/decrement-with-lease"
+                post(place, {"lease_id": lease["id"]}, headers)
 
 
 def _engines(root: Path, api: str | None) -> Iterator[tuple[psutil.Process, str]]:

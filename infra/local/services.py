@@ -12,6 +12,13 @@ from pipelines.paths import state_dir
 
 HOST = "127.0.0.1"
 POOL, WORKER = "kmunet", "local"  # prefect.yaml names the pool
+LEASES = {
+    # In the server's memory, as by default, a new start forgets who holds a slot of a
+    # concurrency limit, which is then never free again. These lie in PREFECT_HOME.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+        "prefect.server.concurrency.lease_storage.filesystem"
+    ),
+}
 WORKER_SETTINGS = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
 
 
@@ -62,6 +69,11 @@ def client_environment(root: Path, at: Addresses) -> dict[str, str]:
     }
 
 
+def server_home(folder: Path) -> Path:
+    """PREFECT_HOME of the Prefect server of a stack with this folder."""
+    return folder / "prefect-server"
+
+
 def _prefect(root: Path, at: Addresses) -> Service:
     return Service(
         name="prefect",
@@ -69,7 +81,8 @@ def _prefect(root: Path, at: Addresses) -> Service:
             "prefect", "server", "start", "--host", HOST, "--port", at.prefect_port
         ),
         env={
-            "PREFECT_HOME": str(root / ".kmunet" / "prefect-server"),
+            **LEASES,
+            "PREFECT_HOME": str(server_home(root / ".kmunet")),
             "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
             "PREFECT_UI_API_URL": f"{at.prefect}/api",
         },

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.local import processes, runs
-from infra.local.services import Addresses, Service, client_environment, services
+from infra.local.services import (
+    Addresses,
+    Service,
+    client_environment,
+    server_home,
+    services,
+)
 from kmunet.errors import ServiceError
 
 NAMES = ("prefect", "mlflow", "worker")
@@ -28,7 +34,7 @@ def up(root: Path, prefect_port: int, mlflow_port: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         _start([service for service in missing if service.port], folder)
-        runs.bury(root, f"{at.prefect}/api")
+        runs.bury(root, f"{at.prefect}/api", server_home(root / ".kmunet"))
         _start([service for service in missing if not service.port], folder)
         deploy(root, client_environment(root, at))
     except BaseException:

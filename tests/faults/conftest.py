@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "flows"))  # small_project
 sys.path.insert(0, str(Path(__file__).parent))  # lab and record, for tests alone
 
 from lab import laboratory

@@ -88,6 +88,14 @@ def test_a_deleted_output_comes_back_from_the_cache(run, checkout):
     assert model.read_bytes() == before
 
 
+def test_a_dvc_that_was_killed_stops_no_later_run(run, checkout):
+    (checkout / ".dvc" / "tmp" / "rwlock").write_text("")
+    state, tasks = run()
+    assert set(tasks.values()) == {"Cached"}
+    logs = _logs(state.state_details.flow_run_id)
+    assert any("rwlock: cut short when a DVC was killed" in line for line in logs)
+
+
 def test_an_override_reruns_what_it_must_and_leaves_the_checkout_clean(run, checkout):
     before = git(checkout, "status", "--short"), (checkout / "params.yaml").read_text()
     state, tasks = run(overrides={"train.lr": 0.123})

@@ -141,6 +141,9 @@ time.sleep(99)
 """
 
 
+CLOSE = "sleep 0.5; echo > closed; exit 2"
+
+
 def test_a_stage_may_save_before_what_it_needs_is_ended(tmp_path):
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines" / "__init__.py").touch()
@@ -151,8 +154,9 @@ def test_a_stage_may_save_before_what_it_needs_is_ended(tmp_path):
         pids.extend(map(int, line.split()[1:]))
         _interrupt(line)
 
-    command = ["sh", "-c", f"{sys.executable} -m pipelines.slow; exit 2"]
+    command = ["sh", "-c", f"{sys.executable} -m pipelines.slow; {CLOSE}"]
     with pytest.raises(Interruption):
         process.stream(command, cwd=tmp_path, env=os.environ, on_line=remember)
     assert (tmp_path / "saved").read_text() == "None"  # its helper was alive
+    assert (tmp_path / "closed").exists()  # so was who had called it
     assert gone(pids)

@@ -1,21 +1,25 @@
 """A whole stack for tests: `python -m infra.cluster` in a checkout."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
+import pytest
 from small_project import python
 
-from infra.cluster import control
+from infra.cluster import control, services
 from infra.cluster.place import Place
-from infra.cluster.settings import PORTS
+from infra.cluster.settings import PORTS, choose
 from infra.nodes import missing
+from kmunet.errors import ServiceError
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,23 @@ def alone():
         ports = [str(probe.getsockname()[1]) for probe in probes]
     names = [f"--{server}-port" for server in PORTS]
     return ["--nodes", "0", *chain(*zip(names, ports, strict=True))]
+
+
+def check_installed():
+    """Skip, saying why, where a part of the stack is not installed."""
+    try:
+        services.check_programs(choose(Place(Path("/nowhere")), {}, []))
+    except ServiceError as error:
+        pytest.skip(str(error))
+
+
+@contextmanager
+def open_folder():
+    """A folder through which others may pass: pytest's own are closed to them."""
+    folder = Path(tempfile.mkdtemp(prefix="kmunet-cluster-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def running(found):
