@@ -114,7 +114,7 @@ def test_servers_start_alike(part):
 @pytest.mark.parametrize("part", ["mlflow", "prefect"])
 def test_units_start_servers_as_containers_do(part):
     """But for where they listen and whom they call."""
-    own = ("--host", "--allowed-hosts", "--backend-store-uri")
+    own = ("--host", "--allowed-hosts", "--cors-allowed-origins", "--backend-store-uri")
     start = dict(units()[f"kmunet-{part}"])["ExecStart"].split()[1:]
     assert [a for a in start if not a.startswith(own)] == [
         a for a in SERVICES[part]["command"][1:] if not a.startswith(own)
