@@ -14,15 +14,13 @@ from prefect.states import Completed, Failed
 from flows.limits import Limits, NoTurnError, make_limits
 from flows.main import reach_services
 from flows.notify import tell_failure
-from flows.pipeline import addresses
 from flows.plan import Plan, make_plan
+from flows.preparation import prepare
 from flows.slots import slot
-from flows.stages import run_command, run_stage
+from flows.stages import run_command
 from flows.workspace import workspace
 from kmunet.errors import ConfigError, KMUNetError
 from pipelines.overrides import Value, expand, overridden
-
-NEEDED = ("prepare", "split")
 
 
 @flow(
@@ -86,12 +84,9 @@ def _run(plan: Plan, limits: Limits, dataset: str, command: list[str]) -> State[
     log = get_run_logger().info
     left = limits.left()
     with workspace(plan, "sweep", log, left) as root, slot(dataset, log, left):
-        for address in addresses(root, dataset, given=False):
-            if "@" not in address or address.partition("@")[0] in NEEDED:
-                state = run_stage(address, root, force=False, limit=limits.left())
-                if not state.is_completed():
-                    return Failed(name=state.name, message=state.message)
-        state = run_command(f"sweep@{dataset}", command, root, limit=limits.left())
+        state = prepare(root, dataset, limits)
+        if state.is_completed():
+            state = run_command(f"sweep@{dataset}", command, root, limit=limits.left())
     if not state.is_completed():
         return Failed(name=state.name, message=state.message)
     return Completed(message="the report is in runs/; the trials are in MLflow")
@@ -111,8 +106,5 @@ def _command(
     if seeds:
         command += ["--seeds", *map(str, seeds)]
     for key, given in (overrides or {}).items():
-        command += [
-            "--set",
-            f"{key}={json.dumps(given)}",
-        ]
+        command += ["--set", f"{key}={json.dumps(given)}"]
     return command

@@ -16,14 +16,11 @@ from flows.ask import Answer, ask
 from flows.limits import Limits, NoTurnError, make_limits
 from flows.main import reach_services
 from flows.notify import notify, tell_failure
-from flows.pipeline import addresses
 from flows.plan import Plan, make_plan
+from flows.preparation import prepare
 from flows.slots import slot
-from flows.stages import run_stage
 from flows.workspace import workspace
 from kmunet.errors import KMUNetError
-
-NEEDED = ("prepare", "split")  # and what makes the raw data
 
 
 @flow(
@@ -64,12 +61,9 @@ def _answers(plan: Plan, limits: Limits, name: str) -> dict[str, Answer]:
 
 
 def _look(limits: Limits, root: Path, dataset: str) -> Answer:
-    for address in addresses(root, dataset, given=False):
-        stage = address.partition("@")[0]
-        if "@" not in address or stage in NEEDED:
-            state = run_stage(address, root, force=False, limit=limits.left())
-            if not state.is_completed():
-                return Answer(state)
+    state = prepare(root, dataset, limits)
+    if not state.is_completed():
+        return Answer(state)
     return ask("reevaluate", dataset, root, limit=limits.left())
 
 
