@@ -5,16 +5,15 @@ the digest of paths and SHA-256 that `prepare` records and `register` keeps as a
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from kmunet.config import Params, load_params
+from kmunet.config import Params
 from kmunet.data.provenance import digest, raw_files
+from pipelines.answer import answer_main
 from pipelines.evidence import registered_name
 from pipelines.paths import Paths
-from pipelines.stage import report_errors
 from pipelines.tracking import CHAMPION, Registry
 
 
@@ -43,21 +42,14 @@ def run(params: Params, paths: Paths, raw: Path) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the answer as JSON and print its words."""
+    """Answer as JSON, and in words."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.news")
-    parser.add_argument("--dataset", required=True)
     parser.add_argument("--raw", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args(argv)
-
-    def act() -> None:
-        paths = Paths(Path.cwd(), arguments.dataset)
-        raw = arguments.raw or paths.raw
-        answer = run(load_params(paths.params), paths, raw)
-        arguments.out.write_text(json.dumps(answer), encoding="utf-8")
-        print(answer["why"], flush=True)
-
-    return report_errors("news", act)
+    return answer_main(
+        parser,
+        lambda params, paths, given: run(params, paths, given.raw or paths.raw),
+        argv,
+    )
 
 
 if __name__ == "__main__":

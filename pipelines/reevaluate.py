@@ -6,25 +6,23 @@ the interval that the version was registered with, or images that came since dif
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kmunet.config import Params, load_params
+from kmunet.config import Params
 from kmunet.data.resize import resize_maps
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.evaluation import bootstrap_interval
+from pipelines.answer import answer_main
 from pipelines.evidence import registered_name
 from pipelines.fair import fair_rows
 from pipelines.gate import scores
 from pipelines.inputs import Shift, compare_inputs
 from pipelines.paths import Paths
-from pipelines.stage import report_errors
 from pipelines.tracking import CHAMPION, ModelVersion, Registry
 from pipelines.tracking_evaluation import Known, known, log_look
 
@@ -152,19 +150,9 @@ def _metrics(now: Mapping[str, float], shift: Shift, images: int) -> dict[str, f
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the answer as JSON and print its words."""
+    """Answer as JSON, and in words."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.reevaluate")
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args(argv)
-
-    def act() -> None:
-        paths = Paths(Path.cwd(), arguments.dataset)
-        answer = run(load_params(paths.params), paths)
-        arguments.out.write_text(json.dumps(answer), encoding="utf-8")
-        print(answer["why"], flush=True)
-
-    return report_errors("reevaluate", act)
+    return answer_main(parser, lambda params, paths, _: run(params, paths), argv)
 
 
 if __name__ == "__main__":
