@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import time
 from functools import partial
 
 import pyarrow.fs
@@ -49,14 +50,22 @@ def files():
 def test_what_is_sent_in_an_outage_arrives_after_it(server, files, caplog):
     port = server.found.port
     server.away()
-    timer = threading.Timer(8, server.back, [port])  # s3fs itself waits 2 to 4 s
-    timer.start()
+    missed = "s3://bucket/place/note: no connection"
+
+    def back_once_missed():
+        deadline = time.monotonic() + 60
+        while missed not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.05)
+        server.back(port)
+
+    thread = threading.Thread(target=back_once_missed)
+    thread.start()
     with files.open_output_stream("bucket/place/note") as stream:
         stream.write(b"kept")
-    timer.join()
+    thread.join()
     with files.open_input_stream("bucket/place/note") as stream:
         assert stream.read() == b"kept"
-    assert "s3://bucket/place/note: no connection" in caplog.text
+    assert missed in caplog.text
 
 
 def test_patience_ends(server, files, monkeypatch, tmp_path):
