@@ -1,36 +1,32 @@
 """`python -m infra.cluster up|down|status`, for the checkout around us."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from flows.repository import toplevel
 from infra.cluster import clients, control
 from infra.cluster.settings import PORTS
-from kmunet.errors import KMUNetError
+from infra.local.command import exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0, or 2 with one message."""
     asked = {k: v for k, v in vars(_parser().parse_args(argv)).items() if v is not None}
-    action = asked.pop("action")
     clients.forget_others()
-    try:
-        root = toplevel(Path.cwd())
-        if action == "up":
-            control.up(root, asked)
-        elif action == "down":
-            control.down(root)
-        else:
-            return control.status(root)
-    except KMUNetError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing that was started is left running", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: _act(asked.pop("action"), asked))
+
+
+def _act(action: str, asked: dict[str, Any]) -> int | None:
+    root = toplevel(Path.cwd())
+    if action == "status":
+        return control.status(root)
+    if action == "up":
+        control.up(root, asked)
+    else:
+        control.down(root)
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:

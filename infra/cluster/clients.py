@@ -1,6 +1,5 @@
 """What a client of the stack needs: variables, as a file to source, and a profile."""
 
-import base64
 import os
 import shlex
 from pathlib import Path
@@ -10,6 +9,7 @@ import yaml
 from infra.cluster.place import Place, write_private
 from infra.cluster.secrets import USER, Secrets
 from infra.cluster.settings import Settings
+from infra.local.http import basic
 from pipelines.profile import VARIABLES
 from pipelines.quiet import silence
 
@@ -59,13 +59,7 @@ def prefect_login(secrets: Secrets) -> str:
 
 def prefect_headers(secrets: Secrets) -> dict[str, str]:
     """Of requests that do not go through Prefect's client."""
-    return basic(*prefect_login(secrets).split(":", 1))
-
-
-def basic(user: str, password: str) -> dict[str, str]:
-    """The header of basic authentication."""
-    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
-    return {"Authorization": f"Basic {pair}"}
+    return basic(prefect_login(secrets))
 
 
 def write(place: Place, settings: Settings, secrets: Secrets) -> None:

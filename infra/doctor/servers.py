@@ -1,6 +1,5 @@
 """The MLflow and Prefect servers, or their embedded stores; the servers' clocks."""
 
-import base64
 import os
 import re
 import sqlite3
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from infra.doctor.check import Finding, error, ok, warning
 from infra.doctor.request import Answer, ask
+from infra.local.http import basic
 from infra.local.services import POOL
 from kmunet.errors import ServiceError
 
@@ -153,15 +153,11 @@ def _mlflow_headers() -> dict[str, str]:
         return {"Authorization": f"Bearer {token}"}
     user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
     password = os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
-    return _basic(f"{user}:{password}") if user else {}
+    return basic(f"{user}:{password}") if user else {}
 
 
 def _prefect_headers() -> dict[str, str]:
     if found := os.environ.get("PREFECT_API_AUTH_STRING"):
-        return _basic(found)
+        return basic(found)
     key = os.environ.get("PREFECT_API_KEY")
     return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _basic(pair: str) -> dict[str, str]:
-    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}

@@ -1,35 +1,31 @@
 """`python -m infra.local up|down|status`, for the checkout around this folder."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from flows.repository import toplevel
 from infra.local import stack
-from kmunet.errors import KMUNetError
+from infra.local.command import exit_code
 from pipelines import profile
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0, or 2 with one message."""
     arguments = _parser().parse_args(argv)
-    try:
-        profile.apply()
-        root = toplevel(Path.cwd())
-        if arguments.action == "up":
-            stack.up(root, arguments.prefect_port, arguments.mlflow_port)
-        elif arguments.action == "down":
-            stack.down(root)
-        else:
-            return stack.status(root)
-    except KMUNetError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing that was started is left running", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: _act(arguments))
+
+
+def _act(arguments: argparse.Namespace) -> int | None:
+    profile.apply()
+    root = toplevel(Path.cwd())
+    if arguments.action == "status":
+        return stack.status(root)
+    if arguments.action == "up":
+        stack.up(root, arguments.prefect_port, arguments.mlflow_port)
+    else:
+        stack.down(root)
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,5 +1,6 @@
 """Requests to servers on this machine, past any proxy."""
 
+import base64
 import json
 import urllib.request
 from collections.abc import Mapping
@@ -26,3 +27,8 @@ def post(url: str, body: Any, headers: Mapping[str, str] = {}) -> Any:
     )
     with _OPENER.open(request, timeout=30) as answer:
         return json.loads(answer.read() or b"null")
+
+
+def basic(pair: str) -> dict[str, str]:
+    """The header of basic authentication by USER:PASSWORD."""
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}

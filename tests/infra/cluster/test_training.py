@@ -8,9 +8,9 @@ import pytest
 from cluster import Cluster, running
 
 from benchmarks import small_checkout
-from infra.cluster import clients, postgres
+from infra.cluster import postgres
 from infra.cluster.secrets import USER
-from infra.local.http import post
+from infra.local.http import basic, post
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -31,9 +31,9 @@ def trained(cluster, reachable):
 
 def mlflow(cluster, path, body):
     secrets = cluster.stack.secrets
-    pair = clients.basic(USER, secrets.mlflow_password)
+    header = basic(f"{USER}:{secrets.mlflow_password}")
     url = cluster.stack.settings.url("mlflow")
-    return post(f"{url}/api/2.0/mlflow/{path}", body, pair)
+    return post(f"{url}/api/2.0/mlflow/{path}", body, header)
 
 
 def test_the_champion_is_in_the_registry_and_its_files_on_s3(trained):
