@@ -10,14 +10,18 @@ from kmunet.ops.cpu.norm import batch_norm_relu
 
 
 def norm_relu(x: Tensor, norm: nn.Module) -> Tensor:
-    """relu(norm(x)) of an image (B, C, H, W); statistics as `norm` keeps them."""
+    """relu(norm(x)) of an image (B, C, H, W); statistics as `norm` keeps them.
+
+    A batch norm over several ranks has `gather` (ops/cpu/norm.py); all of them come
+    here together.
+    """
     of = kernel() if _fused(x, norm) else None
     if of is None or not isinstance(norm, nn.BatchNorm2d):
         return F.relu(norm(_summable(x, norm)), inplace=True)
     pixels = x.permute(0, 2, 3, 1)
-    given = (pixels, norm.weight, norm.bias, norm.eps)
-    y, mean, variance = batch_norm_relu(of, *given)
-    _remember(norm, mean, variance, x.numel() // x.shape[1])
+    given = (pixels, norm.weight, norm.bias, norm.eps, getattr(norm, "gather", None))
+    y, mean, variance, count = batch_norm_relu(of, *given)
+    remember(norm, mean, variance, count)
     return y.permute(0, 3, 1, 2)
 
 
@@ -30,18 +34,22 @@ def _summable(x: Tensor, norm: nn.Module) -> Tensor:
 
 def _fused(x: Tensor, norm: nn.Module) -> bool:
     """Training in float32 on a CPU, channels last, with a plain batch norm."""
-    if type(norm) is not nn.BatchNorm2d:
+    shared = hasattr(norm, "gather")
+    if not isinstance(norm, nn.BatchNorm2d):
+        return False
+    if type(norm) is not nn.BatchNorm2d and not shared:
         return False
     plain = norm.affine and norm.training
     single = x.device.type == "cpu" and x.dtype == norm.weight.dtype == torch.float32
-    several = x.numel() > x.shape[1]  # else batch norm itself has something to say
+    # Else batch norm itself has something to say; other ranks may have more.
+    several = shared or x.numel() > x.shape[1]
     last = x.is_contiguous(memory_format=torch.channels_last)
     return plain and single and several and last and not torch.compiler.is_compiling()
 
 
 @torch.no_grad()
-def _remember(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, n: int) -> None:
-    """Running statistics, as torch keeps them."""
+def remember(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, n: float) -> None:
+    """Keep running statistics as torch does, of n values with a biased variance."""
     if norm.running_mean is None or norm.running_var is None:
         return
     assert norm.num_batches_tracked is not None
@@ -49,8 +57,9 @@ def _remember(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, n: int) -> N
     share = norm.momentum
     if share is None:
         share = 1.0 / float(norm.num_batches_tracked)
-    norm.running_mean.lerp_(mean, share)
-    norm.running_var.lerp_(variance * (n / (n - 1)), share)
+    unbiased = variance * (n / max(n - 1, 1))
+    norm.running_mean.lerp_(mean.to(norm.running_mean), share)
+    norm.running_var.lerp_(unbiased.to(norm.running_var), share)
 
 
 def norm_gate(y: Tensor, z: Tensor, norm: nn.LayerNorm) -> Tensor:

@@ -2,6 +2,8 @@
 
 Several workers then normalise as one would: the mean and variance are those of all
 workers' images (Ioffe & Szegedy, arXiv 1502.03167, algorithm 1, over the whole batch).
+With ReLU behind it the kernel does the same (kmunet/nn/norm.py), and exchanges the same
+numbers in the same order: one worker may have the kernel and another not.
 """
 
 from collections.abc import Callable
@@ -11,6 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from kmunet.nn.norm import remember
+from kmunet.ops.moments import combined, packed
+
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` whose statistics in training are those of all ranks together."""
@@ -19,65 +24,62 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         self._check_input_dim(input)
-        found: tuple[Tensor, ...] = _Normalise.apply(input, self.eps)  # type: ignore[no-untyped-call]
-        normalised, *statistics = found
-        if self.running_mean is not None and self.running_var is not None:
-            self._remember(*statistics)
-        if self.weight is None:
-            return normalised
-        return _per_channel(self.weight) * normalised + _per_channel(self.bias)
+        found: tuple[Tensor, Tensor, Tensor, float] = _Normalise.apply(  # type: ignore[no-untyped-call]
+            input, self.weight, self.bias, self.eps, self.gather
+        )
+        normalised, mean, variance, count = found
+        remember(self, mean, variance, count)
+        return normalised
 
-    @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        means, variances, seen = (
-            self.running_mean, self.running_var, self.num_batches_tracked
-        )  # fmt: skip
-        assert means is not None
-        assert variances is not None
-        assert seen is not None
-        seen.add_(1)
-        share = 1.0 / float(seen) if self.momentum is None else self.momentum
-        unbiased = variance * (count / (count - 1).clamp(min=1))
-        means.lerp_(mean.to(means.dtype), share)
-        variances.lerp_(unbiased.to(variances.dtype), share)
+    @staticmethod
+    def gather(values: Tensor) -> Tensor:
+        """(n) -> (R, n), in the order of the ranks."""
+        parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, values)
+        return torch.stack(parts)
 
 
 class _Normalise(torch.autograd.Function):
-    """x -> (x - mean) / sqrt(variance + eps), both of the global batch, by channel."""
+    """weight (x - mean) / sqrt(variance + eps) + bias, statistics of all ranks."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float) -> tuple[Tensor, ...]:
-        channels = x.shape[1]
-        count = x.new_full((1,), x.numel() // max(1, channels), dtype=torch.float64)
-        first = torch.cat([x.sum((0, 2, 3), dtype=torch.float64), count])
-        dist.all_reduce(first)
-        count = first[-1]
-        mean = first[:-1] / count
-        centred = x - _per_channel(mean.to(x.dtype))
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+        gather: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor, float]:
+        count = x.numel() // max(1, x.shape[1])
+        own = x.sum((0, 2, 3), dtype=torch.float64) / max(1, count)
         # Of the centred values: E[x^2] - mean^2 would cancel.
-        second = centred.square().sum((0, 2, 3), dtype=torch.float64)
-        dist.all_reduce(second)
-        variance = second / count
-        scale = torch.rsqrt(variance + eps)
-        normalised = centred * _per_channel(scale.to(x.dtype))
-        ctx.save_for_backward(normalised, scale)
-        ctx.count = count
-        ctx.mark_non_differentiable(mean, variance, count)
-        return normalised, mean, variance, count
+        centred = x - _per_channel(own.to(x.dtype))
+        squares = centred.square().sum((0, 2, 3), dtype=torch.float64)
+        moments, total = combined(gather(packed(torch.stack([own, squares]), count)))
+        mean, variance = moments[0], moments[1] / total
+        centred = x - _per_channel(mean.to(x.dtype))
+        scale = torch.rsqrt(variance + eps).to(x.dtype)
+        ctx.save_for_backward(centred, scale, weight)
+        ctx.total, ctx.gather, ctx.affine = total, gather, bias is not None
+        ctx.mark_non_differentiable(mean, variance)
+        y = centred * _per_channel(scale if weight is None else scale * weight)
+        return (y if bias is None else y + _per_channel(bias)), mean, variance, total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None]:
-        normalised, scale = ctx.saved_tensors
-        sums = torch.stack(
-            [
-                grad.sum((0, 2, 3), dtype=torch.float64),
-                (grad * normalised).sum((0, 2, 3), dtype=torch.float64),
-            ]
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        centred, scale, weight = ctx.saved_tensors
+        parts = (
+            grad.sum((0, 2, 3), dtype=torch.float64),
+            (grad * centred).sum((0, 2, 3), dtype=torch.float64),
         )
-        dist.all_reduce(sums)
-        offset, slope = (sums / ctx.count).to(grad.dtype)
-        inner = grad - _per_channel(offset) - normalised * _per_channel(slope)
-        return inner * _per_channel(scale.to(grad.dtype)), None
+        sums = ctx.gather(torch.cat(parts)).sum(0) / ctx.total
+        offset, slope = sums.to(grad.dtype).chunk(2)
+        inner = grad - _per_channel(offset)
+        inner = inner - centred * _per_channel(slope * scale.square())
+        dx = inner * _per_channel(scale if weight is None else scale * weight)
+        own = (parts[1] * scale).to(grad.dtype), parts[0].to(grad.dtype)
+        return dx, *(own if ctx.affine else (None, None)), None, None
 
 
 def _per_channel(values: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from kmunet.errors import KMUNetError
 from pipelines import overrides
 
 VALUES = {**small_checkout.SMALL, "train.max_steps": None, "train.batch_size": 8}
+STAGES = ("synthesize", "prepare@synthetic", "split@synthetic", "train@synthetic",
+          "evaluate@synthetic", "register@synthetic")  # fmt: skip
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -69,6 +71,12 @@ class Fleet:
             return state if state and state["type"] in FINAL else None
 
         return until(last, limit)
+
+    def completed(self, run):
+        """Its tasks, once it has ended well."""
+        state = self.ended(run)
+        assert state["type"] == "COMPLETED", (state, self.logs(run)[-30:])
+        return self.tasks(run)
 
     def tasks(self, run):
         """The name of the last state, by stage; a stage has run in one task."""

@@ -3,50 +3,10 @@
 import time
 
 import pytest
-from cluster import check_installed, open_folder
-from fleet import Fleet, until
-from mlflow import MlflowClient
+from fleet import STAGES, until
 from record import record
 
-from infra.cluster.secrets import USER
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-
-
-@pytest.fixture(scope="module")
-def fleet():
-    check_installed()
-    with open_folder() as folder:
-        yield from Fleet.started(folder)
-
-
-@pytest.fixture
-def curve(fleet, monkeypatch):
-    """The epochs of which the newest training's run in MLflow has a validation IoU."""
-    secrets, url = fleet.cluster.stack.secrets, fleet.cluster.env["MLFLOW_TRACKING_URI"]
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", secrets.mlflow_password)
-    client = MlflowClient(url)
-
-    def look():
-        found = client.get_experiment_by_name("kmunet-synthetic")
-        if not found:
-            return []
-        runs = client.search_runs(
-            [found.experiment_id], order_by=["attributes.start_time DESC"]
-        )
-        if not runs:
-            return []
-        history = client.get_metric_history(runs[0].info.run_id, "val_iou")
-        return sorted(metric.step for metric in history)
-
-    return look
-
-
-def completed(fleet, run):
-    state = fleet.ended(run)
-    assert state["type"] == "COMPLETED", (state, fleet.logs(run)[-30:])
-    return fleet.tasks(run)
 
 
 def test_mlflow_gets_all_epochs_after_it_was_killed(fleet, curve):
@@ -59,9 +19,46 @@ def test_mlflow_gets_all_epochs_after_it_was_killed(fleet, curve):
     start = time.monotonic()
     until(lambda: missed in curve(), 120)
     seconds = time.monotonic() - start
-    assert set(completed(fleet, run).values()) == {"Completed"}
+    assert set(fleet.completed(run).values()) == {"Completed"}
     assert curve() == list(range(1, 25))
     what = "the training goes on; what it has to tell waits in .kmunet/mlflow-pending"
     kept = "all: every epoch once, the model registered"
     record("the MLflow server killed, started again (seconds: after it is back)",
            what, kept, seconds)  # fmt: skip
+
+
+def goes_on_without(fleet, name, run):
+    """Kill a part for a while; seconds from its return until Prefect answers."""
+    fleet.reaches(run, 3)
+    before = fleet.drivers()
+    assert len(before) == 1
+    fleet.kill(name)
+    time.sleep(10)
+    assert fleet.state(run) is None  # nobody answers
+    fleet.reaches(run, fleet.epoch() + 2)
+    fleet.up()
+    start = time.monotonic()
+    until(lambda: fleet.state(run), 60)
+    seconds = time.monotonic() - start
+    assert fleet.drivers() <= before  # not doubled
+    assert set(fleet.completed(run)) == set(STAGES)
+    assert fleet.slots() == 0
+    return seconds
+
+
+def test_postgres_may_die_in_mid_run(fleet, curve):
+    run = fleet.train(seed=2, epochs=24)
+    seconds = goes_on_without(fleet, "postgres", run)
+    assert curve() == list(range(1, 25))
+    what = "the stage goes on; Prefect and MLflow find the database again by themselves"
+    record("PostgreSQL killed, started again (seconds: after it is back)", what,
+           "all: the run ends Completed, every epoch once in MLflow",
+           seconds)  # fmt: skip
+
+
+def test_the_prefect_server_may_die_in_mid_run(fleet):
+    run = fleet.train(seed=3, epochs=24)
+    seconds = goes_on_without(fleet, "prefect", run)
+    what = "the stage goes on, neither ended nor started twice; its run keeps its turn"
+    record("the Prefect server killed, started again (seconds: after it is back)",
+           what, "all: the run ends Completed", seconds)  # fmt: skip

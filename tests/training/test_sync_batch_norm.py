@@ -6,6 +6,8 @@ import torch
 from processes import run_ranks
 from torch import nn
 
+from kmunet.nn import norm as norm_module
+from kmunet.nn.norm import norm_relu
 from kmunet.training.sync_batch_norm import SyncBatchNorm2d, synchronise_batch_norm
 
 
@@ -21,6 +23,8 @@ def _step(model, images, weights):
     images = images.clone().requires_grad_()
     out = model(images)
     (out * weights).sum().backward()
+    if not isinstance(model, nn.Module):
+        return out.detach(), images.grad
     gradients = [parameter.grad for parameter in model.parameters()]
     return out.detach(), images.grad, gradients, list(model.buffers())
 
@@ -61,3 +65,42 @@ def test_in_eval_it_is_torchs():
     model, images, _ = _case()
     twin = synchronise_batch_norm(copy.deepcopy(model)).eval()
     assert torch.equal(twin(images), model.eval()(images))
+
+
+def _fused_rank(rank, count, folder):
+    """The last rank has no kernel, as on a machine without a compiler."""
+    if rank == count - 1:
+        norm_module.kernel = lambda: None
+    norm, images, weights = _fused_case()
+    model = synchronise_batch_norm(nn.Sequential(norm))
+    share = slice(rank * 6 // count, (rank + 1) * 6 // count)
+    step = _step(lambda x: norm_relu(x, model[0]), images[share], weights[share])
+    gradients = [parameter.grad for parameter in model.parameters()]
+    torch.save((*step[:2], gradients, list(model.buffers())), f"{folder}/{rank}.pt")
+
+
+def _fused_case():
+    torch.manual_seed(4)
+    norm = nn.BatchNorm2d(20)
+    nn.init.normal_(norm.weight)
+    last = {"memory_format": torch.channels_last}
+    images = (torch.randn(6, 20, 9, 7) * 3 + 40).contiguous(**last)
+    return norm, images, torch.randn(6, 20, 9, 7).contiguous(**last)
+
+
+def test_with_relu_on_the_kernel_or_without_ranks_are_one(tmp_path):
+    norm, images, weights = _fused_case()
+    truth = nn.Sequential(copy.deepcopy(norm), nn.ReLU()).double()
+    expected = _step(truth, images.double(), weights.double())
+    run_ranks(4, _fused_rank, str(tmp_path))
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(4)]
+    out = [torch.cat([item[place] for item in found]).double() for place in (0, 1)]
+    torch.testing.assert_close(out[0], expected[0], rtol=0, atol=2e-5)
+    torch.testing.assert_close(out[1], expected[1], rtol=0, atol=2e-5)
+    for place, gradient in enumerate(p.grad for p in truth.parameters()):
+        total = sum(item[2][place] for item in found).double()
+        torch.testing.assert_close(total, gradient, rtol=2e-5, atol=2e-5)
+    for buffer, true in zip(found[0][3], truth.buffers(), strict=True):
+        torch.testing.assert_close(buffer.double(), true.double(), rtol=1e-6, atol=0)
+    for item in found[1:]:
+        torch.testing.assert_close(item[3], found[0][3])

@@ -1,6 +1,7 @@
 // Batch norm and ReLU over channels-last pixels, y = max(0, scale (x - mean) + bias), and back.
 // Sums run over short parts in float32, over the parts in float64 and in their order:
-// torch's channels-last sums lose three digits at a million pixels.
+// torch's channels-last sums lose three digits at a million pixels. Sums and what uses
+// them are two calls: between them ranks may add theirs.
 #pragma once
 #include <cmath>
 #include "threads.h"
@@ -9,11 +10,12 @@ namespace {
 
 struct Norm {  // as in norm.py; x, y, dy, dx (rows, channels), the others (channels)
   int64_t rows, channels, threads;
-  double epsilon;
+  double total, epsilon;  // rows of all ranks
+  double *moments;        // [2][channels], as each function says
   const float *x, *weight, *bias;
   float *y, *mean, *inverse, *variance;  // of the batch; variance with n, not n - 1
   const float *dy;
-  float *dx, *dweight, *dbias;
+  float *dx;
 };
 
 constexpr int64_t PART = 256, SHORT = 32;  // rows a task, rows added in float32
@@ -72,13 +74,15 @@ struct Line {
       : scale(load_some(p.weight + j, left) * load_some(p.inverse + j, left)),
         mean(load_some(p.mean + j, left)), bias(load_some(p.bias + j, left)) {}
   V at(V x) const { return fma(scale, x - mean, bias); }
+  V open(V x, V dy) const { return at(x) > 0.0f ? dy : V{}; }  // as ReLU let y through
 };
 
 }  // namespace
 
 extern "C" {
 
-void kmunet_norm_forward(const Norm *problem) {
+// moments: each channel's mean, and the sum of squared deviations from it.
+void kmunet_norm_moments(const Norm *problem) {
   const Norm &p = *problem;
   // About the first row, so that a mean far from 0 costs no digits.
   auto origin = [&](int64_t j, int64_t left) { return load_some(p.x + j, left); };
@@ -87,9 +91,18 @@ void kmunet_norm_forward(const Norm *problem) {
     a += x, b = fma(x, x, b);
   });
   for (int64_t c = 0; c < p.channels; c++) {
-    const double mean = sums[c] / p.rows;
-    const double variance = std::max(sums[p.channels + c] / p.rows - mean * mean, 0.0);
-    p.mean[c] = float(mean + p.x[c]);
+    const double mean = p.rows ? sums[c] / p.rows : 0;
+    p.moments[c] = p.rows ? mean + p.x[c] : 0;
+    p.moments[p.channels + c] = std::max(sums[p.channels + c] - mean * sums[c], 0.0);
+  }
+}
+
+// moments: of all ranks' rows.
+void kmunet_norm_forward(const Norm *problem) {
+  const Norm &p = *problem;
+  for (int64_t c = 0; c < p.channels; c++) {
+    const double variance = p.moments[p.channels + c] / p.total;
+    p.mean[c] = float(p.moments[c]);
     p.variance[c] = float(variance);
     p.inverse[c] = float(1 / std::sqrt(variance + p.epsilon));
   }
@@ -99,32 +112,35 @@ void kmunet_norm_forward(const Norm *problem) {
   });
 }
 
+// moments: sums of dy and of dy (x - mean), where ReLU let y through.
+void kmunet_norm_slopes(const Norm *problem) {
+  const Norm &p = *problem;
+  auto make = [&](int64_t j, int64_t left) { return Line(p, j, left); };
+  const auto sums =
+      add_rows(p, make, [&](const Line &line, int64_t at, auto left, V &a, V &b) {
+        const V x = load_some(p.x + at, left);
+        const V g = line.open(x, load_some(p.dy + at, left));
+        a += g, b = fma(g, x - line.mean, b);
+      });
+  std::copy(sums.begin(), sums.end(), p.moments);
+}
+
+// moments: those sums, of all ranks.
 void kmunet_norm_backward(const Norm *problem) {
   const Norm &p = *problem;
-  auto open = [](const Line &line, V x, V dy) {  // dy where ReLU let y through
-    return line.at(x) > 0.0f ? dy : V{};
-  };
-  auto make = [&](int64_t j, int64_t left) { return Line(p, j, left); };
-  auto add = [&](const Line &line, int64_t at, auto left, V &a, V &b) {
-    const V x = load_some(p.x + at, left), g = open(line, x, load_some(p.dy + at, left));
-    a += g, b = fma(g, x - line.mean, b);
-  };
-  const auto sums = add_rows(p, make, add);
   std::vector<float> by_x(p.channels), constant(p.channels);
   for (int64_t c = 0; c < p.channels; c++) {
-    const double inverse = p.inverse[c], along = sums[p.channels + c] * inverse;
-    p.dbias[c] = float(sums[c]);
-    p.dweight[c] = float(along);
-    by_x[c] = float(-along * inverse / p.rows);  // times x - mean
-    constant[c] = float(-sums[c] / p.rows);
+    const double inverse = p.inverse[c], along = p.moments[p.channels + c] * inverse;
+    by_x[c] = float(-along * inverse / p.total);  // times x - mean
+    constant[c] = float(-p.moments[c] / p.total);
   }
   struct Own { Line line; V by_x, constant; };
-  auto more = [&](int64_t j, int64_t left) {
+  auto make = [&](int64_t j, int64_t left) {
     return Own{Line(p, j, left), load_some(&by_x[j], left), load_some(&constant[j], left)};
   };
-  map_rows(p, more, [&](const Own &own, int64_t at, auto left) {
+  map_rows(p, make, [&](const Own &own, int64_t at, auto left) {
     const V x = load_some(p.x + at, left);
-    const V g = open(own.line, x, load_some(p.dy + at, left)) + own.constant;
+    const V g = own.line.open(x, load_some(p.dy + at, left)) + own.constant;
     store_some(p.dx + at, own.line.scale * fma(x - own.line.mean, own.by_x, g), left);
   });
 }
