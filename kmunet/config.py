@@ -23,6 +23,7 @@ from kmunet.widths import check_widths
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Gain = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # A number, or the fewest and the most: as many as the cluster has room for.
@@ -120,6 +121,7 @@ class ModelParams(Section):
     ss2d: bool
     attention: bool
     drop_path: Fraction  # of the KAN blocks
+    skip_gain: Gain  # times the skips' scans as they start
     deep_supervision: bool  # the loss at 1/2, 1/4, 1/8 of the resolution too
 
     @model_validator(mode="after")

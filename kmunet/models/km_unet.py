@@ -30,8 +30,10 @@ class KMUNet(nn.Module):
     `kan`, `ss2d` and `attention` switch a part off: KANLinear becomes nn.Linear, the
     other two become the identity. `drop_path` is that of the KAN blocks. With
     `deep_supervision` training gets (logits, those of a half, a quarter and an eighth
-    of the resolution, brought up to (H, W)). Raises ConfigError for widths that cannot
-    be built.
+    of the resolution, brought up to (H, W)). `skip_gain` multiplies the initial output
+    weights of the scans in the skips: as published, a skip starts with a fifth of the
+    deviation of the decoder's map that it is added to. Raises
+    ConfigError for widths that cannot be built.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class KMUNet(nn.Module):
         attention: bool = True,
         drop_path: float = 0.0,
         deep_supervision: bool = False,
+        skip_gain: float = 1.0,
     ) -> None:
         super().__init__()
         check_channels(in_channels, num_classes)
@@ -72,6 +75,8 @@ class KMUNet(nn.Module):
         self.ss2d_decoder3, self.ema_decoder3 = scan(w2, ss2d), attend(w2, attention)
         self.ss2d_decoder4, self.ema_decoder4 = scan(w1, ss2d), attend(w1, attention)
         self.heads = heads((w1, w2, w3), num_classes if deep_supervision else 0)
+        for skip in (self.ss2d_1, self.ss2d_2, self.ss2d_3):
+            amplify(skip, skip_gain)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         height, width = x.shape[-2:]
@@ -119,6 +124,13 @@ def channels_last(x: Tensor) -> Tensor:
 def scan(width: int, on: bool) -> nn.Module:
     """The state-space part at one place, or the identity."""
     return SS2D(width) if on else nn.Identity()
+
+
+@torch.no_grad()
+def amplify(scan: nn.Module, gain: float) -> None:
+    """Multiply the output weights of an SS2D."""
+    if isinstance(scan, SS2D):
+        scan.out_proj.weight.mul_(gain)
 
 
 def attend(width: int, on: bool) -> nn.Module:

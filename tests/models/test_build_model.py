@@ -145,3 +145,14 @@ def test_monai_is_not_needed_for_the_others():
     assert "kmunet.models" in sys.modules
     source = sys.modules["kmunet.models.baselines"]
     assert "monai" not in vars(source)
+
+
+def test_the_gain_of_skips_scales_their_scans_alone():
+    states = []
+    for gain in (1.0, 8.0):
+        torch.manual_seed(0)
+        states.append(build_model("km_unet", widths=SMALL, skip_gain=gain).state_dict())
+    changed = {k for k in states[0] if not torch.equal(states[0][k], states[1][k])}
+    assert changed == {f"ss2d_{n}.out_proj.weight" for n in (1, 2, 3)}
+    for key in changed:
+        assert torch.equal(states[1][key], 8 * states[0][key])
