@@ -41,7 +41,7 @@ class Stack:
         return [part for group in self.groups() for part in group]
 
     def inside(self) -> list[str]:
-        """The command that enters the head's node: Ray's drivers have to run there."""
+        """The command that enters the head's node: the worker runs beside Ray's head."""
         if not self.settings.nodes:
             return []
         return namespace.entering(f"{self.settings.network}-1")
