@@ -41,7 +41,7 @@ class Stack:
         return [part for group in self.groups() for part in group]
 
     def inside(self) -> list[str]:
-        """The command that enters the head's node: the worker runs beside Ray's head."""
+        """The command that enters the head's node, where the worker runs."""
         if not self.settings.nodes:
             return []
         return namespace.entering(f"{self.settings.network}-1")
