@@ -61,7 +61,7 @@ def workers(folder: Path, repeats: int) -> dict[str, Any]:
 
 PARTS: dict[str, tuple[Callable[[Path, int], dict[str, Any]], int]] = {
     "cached flow": (cached_flow, 4),
-    "start": (start, 4),
+    "start": (start, 6),
     "workers": (workers, 2),
 }
 
