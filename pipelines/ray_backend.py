@@ -22,6 +22,7 @@ from kmunet.errors import (
     SpaceError,
     TrainingError,
     TrainingStoppedError,
+    UnavailableError,
 )
 from kmunet.training.reporter import Pictures, Progress, Reporter
 from pipelines import profile
@@ -36,6 +37,14 @@ logger = logging.getLogger("kmunet.training")
 
 NOBODY = Onlookers()
 LOOK = "KMUNET_ELASTIC_SECONDS"  # between two looks whether more workers have room
+GONE = (  # what Ray's own death looks like to a driver
+    ray.exceptions.RayActorError,
+    ray.exceptions.RaySystemError,
+    ray.exceptions.LocalRayletDiedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.RpcError,
+)
 WAITS = 180  # of START_TIMEOUT each: half an hour, then it is an error
 WorkerLoop = Callable[[dict[str, Any], Reporter], None]
 
@@ -117,7 +126,8 @@ def run_on_ray(
 
     `loop` must be importable on the workers. Raises TrainingError with the worker's
     own message where a run ends without a checkpoint, TrainingStoppedError after
-    SIGTERM, once the workers have saved; a second SIGTERM ends at once.
+    SIGTERM, once the workers have saved (a second SIGTERM ends at once), and
+    UnavailableError where Ray itself dies: its head, or the driver's own node.
     """
     if not ray.is_initialized():
         connect(cluster.fewest * cluster.threads)
@@ -135,19 +145,32 @@ def run_on_ray(
         scaling_config=_scaling(cluster),
         run_config=_run_config(cluster),
     )
-    with (
-        asking_to_stop(signal.SIGTERM) as asked,
-        _watching(board, on_progress, onlookers, asked),
-    ):
-        try:
-            result = trainer.fit()
-        except TrainingFailedError as error:
-            raise TrainingError(_cause(board, error)) from error
-    _raise_verdict(board)
+    with _told_if_gone():
+        with (
+            asking_to_stop(signal.SIGTERM) as asked,
+            _watching(board, on_progress, onlookers, asked),
+        ):
+            try:
+                result = trainer.fit()
+            except TrainingFailedError as error:
+                raise TrainingError(_cause(board, error)) from error
+        _raise_verdict(board)
     if result.checkpoint is None:
         raise TrainingError(f"the run {cluster.name} ended without a checkpoint")
     opened: AbstractContextManager[Any] = result.checkpoint.as_directory()
     return _as_path(opened)
+
+
+@contextmanager
+def _told_if_gone() -> Iterator[None]:
+    try:
+        yield
+    except GONE as error:
+        where = os.environ.get("RAY_ADDRESS") or "this machine"
+        raise UnavailableError(
+            f"Ray at {where} went away in mid-training: once it is back, the same "
+            f"command goes on from the last checkpoint ({type(error).__name__})"
+        ) from error
 
 
 @contextmanager

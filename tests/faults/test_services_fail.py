@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from fleet import STAGES, until
+from fleet import FINAL, STAGES, until
 from record import record
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -62,3 +62,39 @@ def test_the_prefect_server_may_die_in_mid_run(fleet):
     what = "the stage goes on, neither ended nor started twice; its run keeps its turn"
     record("the Prefect server killed, started again (seconds: after it is back)",
            what, "all: the run ends Completed", seconds)  # fmt: skip
+
+
+def test_rays_head_may_die_in_mid_run(fleet):
+    """The stage says so and is tried again by itself, until a head answers."""
+    run = fleet.train(seed=4, epochs=24)
+    fleet.reaches(run, 8)
+    start = time.monotonic()
+    fleet.kill("ray")
+    until(lambda: not fleet.drivers(), 120)
+    waiting = until(lambda: _tried_again(fleet, run), 60)
+    fleet.up()
+    told = until(lambda: _epochs(fleet, run), 200)
+    seconds = time.monotonic() - start
+    assert "went away in mid-training" in waiting
+    assert set(fleet.completed(run).values()) == {"Completed"}
+    assert fleet.slots() == 0
+    assert min(told) > 1  # not from the beginning
+    what = "the stage ends, and is tried again after 15, 60 and 300 s"
+    kept = "finished stages, and the training up to a checkpoint of its last seconds"
+    record("Ray's head killed, started again 15 s later", what, kept, seconds)
+
+
+def _tried_again(fleet, run):
+    """What the stage said, once Prefect waits with the next try."""
+    state = fleet.state(run)
+    assert not state or state["type"] not in FINAL, (state, fleet.logs(run)[-20:])
+    logs = fleet.logs(run)
+    return "\n".join(logs) if any("AwaitingRetry" in line for line in logs) else ""
+
+
+def _epochs(fleet, run):
+    """The epochs told since it went on, once there is one."""
+    logs = fleet.logs(run)
+    since = max(n for n, line in enumerate(logs) if "AwaitingRetry" in line)
+    told = [line for line in logs[since:] if line.startswith("epoch ")]
+    return [int(line.removeprefix("epoch ").partition("/")[0]) for line in told]
