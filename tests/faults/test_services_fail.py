@@ -81,7 +81,9 @@ def test_rays_head_may_die_in_mid_run(fleet):
     assert not told[0].startswith("epoch 1/")  # not from the beginning
     what = "the stage ends, and is tried again after 15, 60 and 300 s"
     kept = "finished stages, and the training up to a checkpoint of its last seconds"
-    record("Ray's head killed, started again once the stage had ended", what, kept, seconds)
+    record(
+        "Ray's head killed, started again once the stage had ended", what, kept, seconds
+    )
 
 
 def _told(fleet, run, words):
