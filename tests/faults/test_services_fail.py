@@ -78,7 +78,7 @@ def test_rays_head_may_die_in_mid_run(fleet):
     seconds = time.monotonic() - start
     assert set(fleet.completed(run).values()) == {"Completed"}
     assert fleet.slots() == 0
-    assert not told[0].startswith("epoch 1/")  # not from the beginning
+    assert int(told[0].removeprefix("epoch ").partition("/")[0]) > 4  # of 8 saved
     what = "the stage ends, and is tried again after 15, 60 and 300 s"
     kept = "finished stages, and the training up to a checkpoint of its last seconds"
     record(
