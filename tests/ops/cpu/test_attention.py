@@ -52,9 +52,13 @@ def assert_near(found, truth, tolerance):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_against_float64(kernel, shape):
+    """The gradient of the 3x3 bias cancels: torch is 9e-6 off, more on some CPUs."""
     layer, x = module(shape[1]), image(shape)
-    found = results(on(kernel), layer, x)
-    assert_near(found, results(plain, layer.double(), x.double()), 1e-5)
+    found, torchs = (results(f, layer, x) for f in (on(kernel), plain))
+    truth = results(plain, layer.double(), x.double())
+    for value, other, expected in zip(found, torchs, truth, strict=True):
+        error, peer = ((t.double() - expected).abs().max() for t in (value, other))
+        assert error < max(2 * peer, 1e-5 * expected.abs().max().clamp_min(1))
 
 
 def test_one_pixel(kernel):
