@@ -29,7 +29,7 @@ struct Forward : Segment {
   }
   void block(int64_t w, int64_t s) {
     const V *skip = weights.skip.data + weights.at(direction, w, 1);
-    prepare(w);
+    prepare<false>(w);
     for (int t = 0; t < steps; t++)
       for (int b = 0; b < BLOCKS; b++) y[t][b] = skip[b] * x[t][b];
     const V *A = weights.A.data + weights.at(direction, w, padded);
@@ -64,7 +64,7 @@ struct Forward : Segment {
       UNROLL for (int n = 0; n < GROUP; n++) {
         const V in = broadcast(B[n]), out = broadcast(C[n]);
         UNROLL for (int b = 0; b < BLOCKS; b++) {
-          h[n][b] = fma(power2(dt[t][b] * a[n][b]), h[n][b], input[t][b] * in);
+          h[n][b] = fma(power2_of(dt[t][b], a[n][b]), h[n][b], input[t][b] * in);
           sum[b] = fma(h[n][b], out, sum[b]);
         }
       }
@@ -98,7 +98,7 @@ struct Backward : Segment {
     }
   }
   void block(int64_t w, int64_t s, float *dx, bool add, const Sums &all) {
-    prepare(w);
+    prepare<true>(w);
     for (int t = 0; t < steps; t++)
       load(dy[t], p.dy + offset(t) + w * WIDTH, channels(w));
     const int64_t size = padded * BLOCKS, line = image * p.directions + direction;
@@ -125,7 +125,7 @@ struct Backward : Segment {
       UNROLL for (int n = 0; n < GROUP; n++) {
         const V in = broadcast(B[n]);
         UNROLL for (int b = 0; b < BLOCKS; b++) {
-          const V e = power2(dt[t][b] * a[n][b]);
+          const V e = power2_of(dt[t][b], a[n][b]);
           decay[t][n][b] = e;
           state[t + 1][n][b] = h[n][b] = fma(e, h[n][b], input[t][b] * in);
         }
@@ -304,7 +304,7 @@ void kmunet_exp(const float *x, float *y, int64_t count, int64_t repeat) {
   const V log2e = broadcast(1.44269504088896f);
   for (int64_t i = 0; i < repeat; i++)
     for (int64_t j = 0; j + LANES <= count; j += LANES)
-      store_vector(y + j, power2(load_vector(x + j) * log2e));
+      store_vector(y + j, power2_of(load_vector(x + j), log2e));
 }
 
 void kmunet_softplus(const float *x, float *y, int64_t count) {

@@ -172,14 +172,15 @@ struct Segment {
            direction * p.channels + w * WIDTH;
   }
 
-  // x, the steps and their inputs for a block of channels.
+  // x, the steps and their inputs for a block of channels; the steps' slopes for backward.
+  template <bool with_slopes>
   void prepare(int64_t w) {
     const int64_t count = channels(w);
     for (int t = 0; t < steps; t++) load(x[t], p.x + offset(t) + w * WIDTH, count);
     for (int t = 0; rank == 0 && t < steps; t++)
       load(dt[t], p.delta + delta(t, w), count);
     project(w);
-    if (p.softplus) step_sizes();
+    if (p.softplus) step_sizes<with_slopes>();
     for (int t = 0; t < steps; t++)
       for (int b = 0; b < BLOCKS; b++) input[t][b] = dt[t][b] * x[t][b];
   }
@@ -204,9 +205,11 @@ struct Segment {
         for (int b = 0; b < BLOCKS; b++) dt[t + i][b] = sum[i][b];
     }
   }
+  template <bool with_slopes>
   __attribute__((noinline)) void step_sizes() {
     for (int t = 0; t < steps; t++)
-      for (int b = 0; b < BLOCKS; b++) dt[t][b] = softplus(dt[t][b], slope[t][b]);
+      for (int b = 0; b < BLOCKS; b++)
+        dt[t][b] = with_slopes ? softplus(dt[t][b], slope[t][b]) : softplus(dt[t][b]);
   }
 };
 

@@ -46,6 +46,42 @@ inline V fma(V a, V b, V c) {
 #endif
 }
 
+inline V clamp(V x, float low, float high) {
+  const V a = broadcast(low), b = broadcast(high);
+  x = x < a ? a : x;
+  return x > b ? b : x;
+}
+
+// p 2^i for whole i in -126..128, 0 for -127; not a number stays so.
+inline V scale(V p, V i) {
+  const I bits = (__builtin_convertvector(i, I) + 127) << 23;
+  return p * (V)bits;
+}
+
+#if defined(__AVX512F__)
+// 2^(j/16), which one register holds.
+alignas(64) constexpr float ROOTS[16] = {
+    1.0f, 1.04427373f, 1.09050775f, 1.13878858f, 1.18920708f, 1.24185777f,
+    1.29683959f, 1.35425556f, 1.41421354f, 1.47682619f, 1.54221082f, 1.61049032f,
+    1.68179286f, 1.75625217f, 1.8340081f, 1.91520655f,
+};
+
+// 2^x for x = whole + rest, relative error 1e-7, exactly 1 at 0. `sum` is x + MAGIC, from
+// the lowest four bits of which comes the root; |rest| <= 1/32, so three terms are enough.
+constexpr float MAGIC = 786432.0f;  // the next number is 1/16 more
+inline V power2_of_parts(V sum, V whole, V rest) {
+  const V root = _mm512_permutexvar_ps((__m512i)sum, load_vector(ROOTS));
+  V more = fma(rest, broadcast(0.05550595f), broadcast(0.240234286f));
+  more = rest * fma(rest, more, broadcast(0.693147182f));
+  return _mm512_scalef_ps(fma(root, more, root), whole);
+}
+
+// 2^(a b); not a number where it is beyond 3e26.
+inline V power2_of(V a, V b) {
+  const V sum = fma(a, b, broadcast(MAGIC)), whole = sum - MAGIC;
+  return power2_of_parts(sum, whole, _mm512_fmsub_ps(a, b, whole));
+}
+#else
 // 2^f for |f| <= 1/2, relative error 9e-8, exactly 1 at 0.
 inline V power2_near_0(V f) {
   V p = fma(broadcast(0.00132647273f), f, broadcast(0.00967151299f));
@@ -55,33 +91,23 @@ inline V power2_near_0(V f) {
   return fma(p, f, broadcast(1.0f));
 }
 
-// p 2^i for whole i in -126..128, 0 for -127; not a number stays so.
-inline V scale(V p, V i) {
-  const I bits = (__builtin_convertvector(i, I) + 127) << 23;
-  return p * (V)bits;
-}
-
-inline V clamp(V x, float low, float high) {
-  const V a = broadcast(low), b = broadcast(high);
-  x = x < a ? a : x;
-  return x > b ? b : x;
-}
-
-// 2^x; 0 below 2^-126.5 where there is no instruction that scales.
-inline V power2(V x) {
-#if defined(__AVX512F__)
-  const V i = _mm512_roundscale_ps(x, 8);
-  return _mm512_scalef_ps(power2_near_0(x - i), i);
-#else
-  x = clamp(x, -127.0f, 128.0f);
+// 2^(a b); 0 below 2^-126.5.
+inline V power2_of(V a, V b) {
+  const V x = clamp(a * b, -127.0f, 128.0f);
   const V magic = broadcast(12582912.0f), i = (x + magic) - magic;
   return scale(power2_near_0(x - i), i);
-#endif
 }
+#endif
 
-// exp(x) for x <= 0 to within rounding; 1e-38 below -87. Cody and Waite's reduction.
+// exp(x) for x <= 0 to within rounding; 1e-38 below -87.
 inline V exp_negative(V x) {
-  x = clamp(x, -87.0f, 0.0f);
+  const V least = broadcast(-87.0f);
+  x = x < least ? least : x;
+#if defined(__AVX512F__)
+  const V log2e = broadcast(1.44269502f), sum = fma(x, log2e, broadcast(MAGIC));
+  const V whole = sum - MAGIC, rest = _mm512_fmsub_ps(x, log2e, whole);
+  return power2_of_parts(sum, whole, fma(x, broadcast(1.92596299e-8f), rest));
+#else  // Cody and Waite's reduction
   const V magic = broadcast(12582912.0f);
   const V i = (x * broadcast(1.44269504f) + magic) - magic;
   const V f = fma(i, broadcast(2.12194440e-4f), fma(i, broadcast(-0.693359375f), x));
@@ -92,21 +118,33 @@ inline V exp_negative(V x) {
   p = fma(p, f, broadcast(0.5f));
   p = fma(p * f, f, f) + broadcast(1.0f);
   return scale(p, i);
+#endif
 }
 
 inline V magnitude(V x) { return (V)((I)x & 0x7fffffff); }
 
-// log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), log1p(z) = 2 artanh(z / (2 + z));
-// its slope 1 / (1 + exp(-x)).
+// log(1 + z) for 0 <= z <= 1, relative error 4e-8 before rounding.
+inline V log1p(V z) {
+  V p = fma(broadcast(0.0053648185f), z, broadcast(-0.0300657693f));
+  p = fma(p, z, broadcast(0.0792044997f));
+  p = fma(p, z, broadcast(-0.137538001f));
+  p = fma(p, z, broadcast(0.191536546f));
+  p = fma(p, z, broadcast(-0.248571634f));
+  p = fma(p, z, broadcast(0.33321324f));
+  p = fma(p, z, broadcast(-0.499996483f));
+  return fma(p * z, z, z);
+}
+
+// log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), without a division.
+inline V softplus(V x) {
+  return log1p(exp_negative(-magnitude(x))) + (x < 0.0f ? V{} : x);
+}
+
+// The same, and its slope 1 / (1 + exp(-x)).
 inline V softplus(V x, V &slope) {
-  const V one = broadcast(1.0f), z = exp_negative(-magnitude(x));
-  const V both = one / ((z + 1.0f) * (z + 2.0f)), s = z * (z + 1.0f) * both, u = s * s;
-  slope = (x < 0.0f ? z : one) * ((z + 2.0f) * both);
-  V q = fma(broadcast(0.281783342f), u, broadcast(0.279606014f));
-  q = fma(q, u, broadcast(0.400249094f));
-  q = fma(q, u, broadcast(0.66666317f));
-  q = fma(q, u, broadcast(2.0f));
-  return fma(s, q, x < 0.0f ? V{} : x);
+  const V z = exp_negative(-magnitude(x)), inverse = broadcast(1.0f) / (z + 1.0f);
+  slope = x < 0.0f ? z * inverse : inverse;
+  return log1p(z) + (x < 0.0f ? V{} : x);
 }
 
 // Lane l of a, or of b where l has the bit H; from the neighbour across the bit if `far`.
