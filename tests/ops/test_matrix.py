@@ -4,7 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kmunet.ops import matrix
 from kmunet.ops.matrix import linear, linear_gradients
+
+
+@pytest.fixture(params=["convolution", "product"], autouse=True)
+def library(request, monkeypatch):
+    """Both ways, whatever this machine would choose."""
+    chosen = request.param == "convolution"
+    monkeypatch.setattr(matrix, "convolutions_are_faster", lambda: chosen)
+    return request.param
 
 
 def inputs(shape, out, dtype=torch.float32):
@@ -57,3 +66,31 @@ def test_exports():
 
     exported = torch.export.export(Product(), (x,)).module()
     torch.testing.assert_close(exported(x), F.linear(x, weight))
+
+
+def test_the_choice_is_made(library, monkeypatch):
+    taken = []
+    monkeypatch.setattr(
+        F, "conv2d", lambda *_: taken.append("convolution") or torch.ones(1, 7, 1, 5)
+    )
+    monkeypatch.setattr(F, "linear", lambda *_: taken.append("product"))
+    linear(torch.ones(5, 3), torch.ones(7, 3))
+    assert taken == [library]
+
+
+@pytest.mark.parametrize(
+    ("processor", "mkl", "expected"),
+    [
+        ("vendor_id : GenuineIntel", True, False),
+        ("vendor_id : GenuineIntel", False, True),
+        ("vendor_id : AuthenticAMD", True, True),
+    ],
+)
+def test_mkl_multiplies_on_its_makers_processors(processor, mkl, expected, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(matrix, "_processor", lambda: processor)
+    monkeypatch.setattr(torch._C, "has_mkl", mkl)
+    matrix.convolutions_are_faster.cache_clear()
+    found = matrix.convolutions_are_faster()
+    matrix.convolutions_are_faster.cache_clear()
+    assert found == (expected and bool(torch._C._has_mkldnn))
