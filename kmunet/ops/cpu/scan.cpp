@@ -58,7 +58,7 @@ struct Forward : Segment {
     std::memcpy(h, before, sizeof h);
     const int64_t to_C = padded;
     for (int t = 0; t < steps; t++) {
-      const float *B = row(t) + column, *C = B + to_C;
+      const float *B = rows[t] + column, *C = B + to_C;
       V sum[BLOCKS];
       for (int b = 0; b < BLOCKS; b++) sum[b] = y[t][b];
       UNROLL for (int n = 0; n < GROUP; n++) {
@@ -121,7 +121,7 @@ struct Backward : Segment {
     if (from == 0) std::memset(static_cast<void *>(h), 0, sizeof h);
     std::memcpy(static_cast<void *>(state[0]), h, sizeof h);
     for (int t = 0; t < steps; t++) {
-      const float *B = row(t) + column;
+      const float *B = rows[t] + column;
       UNROLL for (int n = 0; n < GROUP; n++) {
         const V in = broadcast(B[n]);
         UNROLL for (int b = 0; b < BLOCKS; b++) {
@@ -141,7 +141,7 @@ struct Backward : Segment {
     if (from + steps == p.length()) std::memset(static_cast<void *>(g), 0, sizeof g);
     const int64_t to_C = padded;
     for (int t = steps; t-- > 0;) {
-      const float *B = row(t) + rank + first, *C = B + to_C;
+      const float *B = rows[t] + rank + first, *C = B + to_C;
       V *sum_B = across.data + t * stride + rank + first, *sum_C = sum_B + to_C;
       V by_dt[BLOCKS], by_input[BLOCKS];
       for (int b = 0; b < BLOCKS; b++) {
@@ -202,7 +202,7 @@ struct Backward : Segment {
     V own[BLOCKS], factor[BLOCKS];
     for (int b = 0; b < BLOCKS; b++) own[b] = to[b], factor[b] = weight[b];
     for (int t = 0; t < steps; t++) {
-      const V low = broadcast(row(t)[r]);
+      const V low = broadcast(rows[t][r]);
       V &sum = across.data[t * stride + r], lanes = more ? sum : V{};
       UNROLL for (int b = 0; b < BLOCKS; b++) {
         own[b] = fma(d_dt[t][b], low, own[b]);
@@ -217,8 +217,12 @@ struct Backward : Segment {
     const int64_t B = rank + p.states;
     for (int t = 0; t < steps; t++) {
       const V *sums = across.data + t * stride;
-      add_lanes(sums, added.data(), stride);
       float *to = p.dproj + at(t);
+      if (padded == p.states) {
+        add_lanes(sums, to, stride);
+        continue;
+      }
+      add_lanes(sums, added.data(), stride);
       copy(added.data(), to, B);
       copy(added.data() + rank + padded, to + B, p.states);
     }

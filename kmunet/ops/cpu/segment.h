@@ -36,11 +36,17 @@ struct Problem {  // as in native.py; row-major arrays, a null pointer where not
   int64_t padded() const { return (states + GROUP - 1) / GROUP * GROUP; }
   int64_t segments() const { return (length() + STEPS - 1) / STEPS; }
   int64_t state_size() const { return wide() * padded() * BLOCKS; }  // vectors
-  // The token that direction k visits at time t.
-  int64_t token(int64_t k, int64_t t) const {
-    if (!shared) return t;
-    if (k & 2) t = length() - 1 - t;
-    return k & 1 ? (t % height) * width + t / height : t;
+  // The tokens that direction k visits from time `first` on.
+  void visit(int64_t k, int64_t first, int count, int64_t *tokens) const {
+    const bool columns = shared && k & 1;
+    const int64_t step = shared && k & 2 ? -1 : 1;
+    int64_t i = step < 0 ? length() - 1 - first : first;
+    int64_t row = i % height, column = i / height;  // of an image read column by column
+    for (int t = 0; t < count; t++, i += step, row += step) {
+      if (row == height) row = 0, column++;
+      if (row < 0) row = height - 1, column--;
+      tokens[t] = columns ? row * width + column : i;
+    }
   }
 };
 
@@ -117,7 +123,9 @@ struct Segment {
   int steps = 0;
   int64_t token[STEPS], ahead[STEPS];  // of this segment, of the next one to be opened
   int steps_ahead = 0;
-  std::vector<float> rows;  // dt, B, C of each step; B and C padded with zeros
+  const float *rows[STEPS];  // dt, B, C of each step; the last one's after `steps`
+  std::vector<float> padding;  // where B and C need zeros behind them
+  std::vector<int> parts;      // of the steps, one for each group of states
   V x[STEPS][BLOCKS], slope[STEPS][BLOCKS], dt[STEPS][BLOCKS], input[STEPS][BLOCKS];
 
   const int64_t rank, padded, stride, row_size, columns;
@@ -125,9 +133,9 @@ struct Segment {
   Segment(const Problem &q, const Parameters &w)
       : p(q), weights(w), rank(p.rank), padded(p.padded()), stride(rank + 2 * padded),
         row_size(p.row()), columns(p.columns()) {
-    rows.resize(STEPS * stride);
+    if (padded != p.states) padding.resize(STEPS * stride);
+    for (int64_t n = 0; n <= padded; n += GROUP) parts.push_back(n * STEPS / padded);
   }
-  const float *row(int t) const { return rows.data() + t * stride; }
   int64_t channels(int64_t w) const { return p.channels - w * WIDTH; }
   int64_t offset(int t) const { return of_token(token[t]); }
   int64_t of_token(int64_t i) const {  // a token's row of x or y
@@ -138,7 +146,7 @@ struct Segment {
     if (s < 0 || s >= p.segments()) return 0;
     const int64_t first = s * STEPS;
     const int count = int(std::min<int64_t>(STEPS, p.length() - first));
-    for (int t = 0; t < count; t++) tokens[t] = p.token(direction, first + t);
+    p.visit(direction, first, count, tokens);
     return count;
   }
   // Segment s, after which `next` is to come.
@@ -147,11 +155,16 @@ struct Segment {
     steps = visit(s, token);
     steps_ahead = visit(next, ahead);
     for (int t = 0; t < steps; t++) {
-      const float *source = p.proj + at(t);
-      float *to = rows.data() + t * stride;
-      copy(source, to, rank + p.states);
-      copy(source + rank + p.states, to + rank + padded, p.states);
+      rows[t] = p.proj + at(t);
+      if (padded != p.states) pad(t);
     }
+    for (int t = steps; t < STEPS; t++) rows[t] = rows[steps - 1];
+  }
+  void pad(int t) {
+    float *to = padding.data() + t * stride;
+    copy(rows[t], to, rank + p.states);
+    copy(rows[t] + rank + p.states, to + rank + padded, p.states);
+    rows[t] = to;
   }
   int64_t at(int t) const { return row_of(token[t]); }
   int64_t row_of(int64_t i) const {  // a token's row of proj
@@ -160,8 +173,8 @@ struct Segment {
   // Ask for the memory of a share of the steps: columns are far apart in it.
   void prefetch(int64_t n, int64_t w, const int64_t *tokens, int count,
                 std::initializer_list<const float *> arrays) const {
-    const int64_t end = std::min<int64_t>((n + GROUP) * STEPS / padded, count);
-    for (int64_t t = n * STEPS / padded; t < end; t++)
+    const int end = std::min(parts[n / GROUP + 1], count);
+    for (int t = parts[n / GROUP]; t < end; t++)
       for (const float *array : arrays) touch(array + of_token(tokens[t]) + w * WIDTH);
   }
   static void touch(const float *from) {
@@ -190,7 +203,6 @@ struct Segment {
     const V *bias = weights.bias.data + weights.at(direction, w, 1);
     const V *weight = weights.weight.data + weights.at(direction, w, rank);
     for (int t = 0; t < steps; t += 4) {
-      const float *low = row(t);
       V sum[4][BLOCKS];
       UNROLL for (int i = 0; i < 4; i++)
         for (int b = 0; b < BLOCKS; b++)
@@ -199,7 +211,7 @@ struct Segment {
         UNROLL for (int b = 0; b < BLOCKS; b++) {
           const V factor = weight[r * BLOCKS + b];
           UNROLL for (int i = 0; i < 4; i++)
-            sum[i][b] = fma(factor, broadcast(low[i * stride + r]), sum[i][b]);
+            sum[i][b] = fma(factor, broadcast(rows[t + i][r]), sum[i][b]);
         }
       UNROLL for (int i = 0; i < 4; i++)
         for (int b = 0; b < BLOCKS; b++) dt[t + i][b] = sum[i][b];
