@@ -6,7 +6,6 @@ takes half the time there. On Intel's own processors MKL is as fast or faster.
 """
 
 import platform
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -39,10 +38,9 @@ def linear_gradients(x: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, T
 
 def _as_convolution(x: Tensor) -> bool:
     single = x.device.type == "cpu" and x.dtype == torch.float32
-    return single and x.numel() > 0 and convolutions_are_faster()
+    return single and x.numel() > 0 and CONVOLVED
 
 
-@cache
 def convolutions_are_faster() -> bool:
     """Where torch has oneDNN, and no MKL that takes all that the processor can do."""
     own = torch._C.has_mkl and "GenuineIntel" in _processor()
@@ -51,9 +49,13 @@ def convolutions_are_faster() -> bool:
 
 def _processor() -> str:
     try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
+            return file.read(1024)  # the first core of many
     except OSError:
         return platform.processor()
+
+
+CONVOLVED = convolutions_are_faster()  # a constant to a compiler that traces `linear`
 
 
 def _pixels(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from kmunet.ops.matrix import linear, linear_gradients
 def library(request, monkeypatch):
     """Both ways, whatever this machine would choose."""
     chosen = request.param == "convolution"
-    monkeypatch.setattr(matrix, "convolutions_are_faster", lambda: chosen)
+    monkeypatch.setattr(matrix, "CONVOLVED", chosen)
     return request.param
 
 
@@ -87,10 +87,7 @@ def test_the_choice_is_made(library, monkeypatch):
     ],
 )
 def test_mkl_multiplies_on_its_makers_processors(processor, mkl, expected, monkeypatch):
-    monkeypatch.undo()
     monkeypatch.setattr(matrix, "_processor", lambda: processor)
     monkeypatch.setattr(torch._C, "has_mkl", mkl)
-    matrix.convolutions_are_faster.cache_clear()
     found = matrix.convolutions_are_faster()
-    matrix.convolutions_are_faster.cache_clear()
     assert found == (expected and bool(torch._C._has_mkldnn))
