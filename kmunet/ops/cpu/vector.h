@@ -194,20 +194,16 @@ inline V add_across(V v) {
   }
 }
 
-inline float add_lanes_of_one(V v) {
-  float sum[LANES];
-  store_vector(sum, v);
-  for (int half = LANES / 2; half > 0; half /= 2)
-    for (int j = 0; j < half; j++) sum[j] += sum[j + half];
-  return sum[0];
-}
-
-// to[i] = the sum of the lanes of from[i].
+// to[i] = the sum of the lanes of from[i], in an order that is the same for all.
 inline void add_lanes(const V *from, float *to, int64_t count) {
   int64_t i = 0;
   for (; i + LANES <= count; i += LANES)
     store_vector(to + i, add_lanes_of_each(from + i));
-  for (; i < count; i++) to[i] = add_lanes_of_one(from[i]);
+  if (count >= LANES && count - i > 4) {  // some of them again costs less than one by one
+    store_vector(to + count - LANES, add_lanes_of_each(from + count - LANES));
+    return;
+  }
+  for (; i < count; i++) to[i] = add_across(from[i])[0];
 }
 
 // Vectors of zeros on a cache line's boundary.
