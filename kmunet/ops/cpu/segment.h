@@ -102,8 +102,9 @@ struct Parameters {
     const int64_t w = d / WIDTH;
     for (int64_t n = 0; n < p.states; n++) {
       const float a = float(double(p.A[c * p.states + n]) * 1.4426950408889634);
-      // Finite, so that a step of 0 never meets an infinite A.
-      scalar(A, at(k, w, p.padded()), n, lane) = std::min(std::max(a, -1e25f), 1e25f);
+      // Finite, so that a step of 0 never meets an infinite A, and no step below 300
+      // goes beyond what power2_of takes.
+      scalar(A, at(k, w, p.padded()), n, lane) = std::min(std::max(a, -1e18f), 1e18f);
     }
     for (int64_t r = 0; r < p.rank; r++)
       scalar(weight, at(k, w, p.rank), r, lane) = p.weight[c * p.rank + r];

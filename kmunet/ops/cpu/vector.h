@@ -76,7 +76,7 @@ inline V power2_of_parts(V sum, V whole, V rest) {
   return _mm512_scalef_ps(fma(root, more, root), whole);
 }
 
-// 2^(a b); not a number where it is beyond 3e26.
+// 2^(a b) for |a b| up to 3e20; an infinity or no number beyond.
 inline V power2_of(V a, V b) {
   const V sum = fma(a, b, broadcast(MAGIC)), whole = sum - MAGIC;
   return power2_of_parts(sum, whole, _mm512_fmsub_ps(a, b, whole));

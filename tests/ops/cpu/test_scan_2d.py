@@ -105,7 +105,7 @@ def test_every_number_of_the_results_is_written(kernel, monkeypatch):
     assert all(torch.equal(found[name], expected[name]) for name in NAMES)
 
 
-@pytest.mark.parametrize("a", [-1e-6, -1.0, -1e4])
+@pytest.mark.parametrize("a", [-1e-6, -1.0, -1e4, -1e30])
 @pytest.mark.parametrize("dt", [1e-6, 1e-3, 1.0, 50.0])
 def test_extreme_steps_and_decays(kernel, dt, a):
     tensors = inputs(2, 5, 6, 11, 4, 2)
