@@ -122,6 +122,7 @@ class ModelParams(Section):
     attention: bool
     drop_path: Fraction  # of the KAN blocks
     skip_gain: Gain  # times the skips' scans as they start
+    layer_scale: Gain | None  # first weight of a residual; None: there is none
     deep_supervision: bool  # the loss at 1/2, 1/4, 1/8 of the resolution too
 
     @model_validator(mode="after")

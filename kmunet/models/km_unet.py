@@ -16,6 +16,7 @@ from kmunet.nn import (
     EfficientMultiScaleAttention,
     EncoderStage,
     KANBlock,
+    LayerScale,
     PatchEmbed,
     pad_to_multiple,
 )
@@ -32,7 +33,9 @@ class KMUNet(nn.Module):
     `deep_supervision` training gets (logits, those of a half, a quarter and an eighth
     of the resolution, brought up to (H, W)). `skip_gain` multiplies the initial output
     weights of the scans in the skips: as published, a skip starts with a fifth of the
-    deviation of the decoder's map that it is added to. Raises
+    deviation of the decoder's map that it is added to. With `layer_scale` scan and
+    attention are a branch beside the identity, as in VMamba, which starts at that
+    weight (LayerScale); without, they are all that passes, as published. Raises
     ConfigError for widths that cannot be built.
     """
 
@@ -47,6 +50,7 @@ class KMUNet(nn.Module):
         drop_path: float = 0.0,
         deep_supervision: bool = False,
         skip_gain: float = 1.0,
+        layer_scale: float | None = None,
     ) -> None:
         super().__init__()
         check_channels(in_channels, num_classes)
@@ -74,6 +78,9 @@ class KMUNet(nn.Module):
         self.ss2d_decoder2, self.ema_decoder2 = scan(w3, ss2d), attend(w3, attention)
         self.ss2d_decoder3, self.ema_decoder3 = scan(w2, ss2d), attend(w2, attention)
         self.ss2d_decoder4, self.ema_decoder4 = scan(w1, ss2d), attend(w1, attention)
+        residual = layer_scale if ss2d or attention else None
+        self.skip_scales = layer_scales((w1, w2, w3), residual)
+        self.decoder_scales = layer_scales((w4, w3, w2, w1), residual)
         self.heads = heads((w1, w2, w3), num_classes if deep_supervision else 0)
         for skip in (self.ss2d_1, self.ss2d_2, self.ss2d_3):
             amplify(skip, skip_gain)
@@ -86,17 +93,25 @@ class KMUNet(nn.Module):
         x3 = self.encoder3(x2)
         x4 = tokens(x3, self.patch_embed3, self.block1, self.norm3)
         x5 = tokens(x4, self.patch_embed4, self.block2, self.norm4)
-        y = self.ema_decoder1(self.ss2d_decoder1(self.decoder1(x5) + x4))
-        skip = self.ema3(self.ss2d_3(x3))
-        y = y8 = self.ema_decoder2(self.ss2d_decoder2(self.decoder2(y) + skip))
-        skip = self.ema2(self.ss2d_2(x2))
-        y = y4 = self.ema_decoder3(self.ss2d_decoder3(self.decoder3(y) + skip))
-        skip = self.ema1(self.ss2d_1(x1))
-        y = y2 = self.ema_decoder4(self.ss2d_decoder4(self.decoder4(y) + skip))
+        y = self._refine(1, self.decoder1(x5) + x4)
+        y = y8 = self._refine(2, self.decoder2(y) + self._skip(3, x3))
+        y = y4 = self._refine(3, self.decoder3(y) + self._skip(2, x2))
+        y = y2 = self._refine(4, self.decoder4(y) + self._skip(1, x1))
         logits: Tensor = self.final(self.decoder5(y))[..., :height, :width]
         if not (self.training and self.heads):
             return logits
         return logits, *deeper(self.heads, (y2, y4, y8), (height, width))
+
+    def _skip(self, stage: int, x: Tensor) -> Tensor:
+        """A stage of the encoder, as the decoder gets it."""
+        scan, attention = getattr(self, f"ss2d_{stage}"), getattr(self, f"ema{stage}")
+        return branch(x, scan, attention, self.skip_scales, stage)
+
+    def _refine(self, stage: int, x: Tensor) -> Tensor:
+        """A stage of the decoder."""
+        scan = getattr(self, f"ss2d_decoder{stage}")
+        attention = getattr(self, f"ema_decoder{stage}")
+        return branch(x, scan, attention, self.decoder_scales, stage)
 
 
 def heads(widths: Sequence[int], channels: int) -> nn.ModuleList:
@@ -131,6 +146,20 @@ def amplify(scan: nn.Module, gain: float) -> None:
     """Multiply the output weights of an SS2D."""
     if isinstance(scan, SS2D):
         scan.out_proj.weight.mul_(gain)
+
+
+def layer_scales(widths: Sequence[int], start: float | None) -> nn.ModuleList:
+    """One a width; none without a start."""
+    starts = [] if start is None else [start] * len(widths)
+    return nn.ModuleList(map(LayerScale, widths, starts))
+
+
+def branch(
+    x: Tensor, scan: nn.Module, attention: nn.Module, scales: nn.ModuleList, stage: int
+) -> Tensor:
+    """attention(scan(x)); with scales it is added to x."""
+    y: Tensor = attention(scan(x))
+    return scales[stage - 1](x, y) if scales else y
 
 
 def attend(width: int, on: bool) -> nn.Module:

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from kmunet.nn import SS2D, KANLinear
+from kmunet.nn import SS2D, KANLinear, LayerScale
 
-NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU, LayerScale)
 UNDECAYED_SCAN = ("A_logs", "Ds", "dt_projs_bias")
 
 

@@ -35,17 +35,18 @@ def build_model(
     drop_path: float = 0.0,
     deep_supervision: bool = False,
     skip_gain: float = 1.0,
+    layer_scale: float | None = None,
 ) -> nn.Module:
     """Build a network (B, in_channels, H, W) -> logits (B, num_classes, H, W).
 
     `widths`, `kan`, `drop_path` and `deep_supervision` shape km_unet and u_kan, `ss2d`,
-    `attention` and `skip_gain` km_unet alone; the baselines have the widths of their
-    papers. Raises ConfigError naming the key.
+    `attention`, `skip_gain` and `layer_scale` km_unet alone; the baselines have the
+    widths of their papers. Raises ConfigError naming the key.
     """
     more = (drop_path, deep_supervision)
     if name == "km_unet":
         parts = (widths, kan, ss2d, attention)
-        return KMUNet(in_channels, num_classes, *parts, *more, skip_gain)
+        return KMUNet(in_channels, num_classes, *parts, *more, skip_gain, layer_scale)
     if name == "u_kan":
         return UKAN(in_channels, num_classes, widths, kan, *more)
     if deep_supervision:

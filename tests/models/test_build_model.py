@@ -8,6 +8,7 @@ import torch
 
 from kmunet.errors import ConfigError
 from kmunet.models import MODELS, build_model
+from kmunet.models.parameter_groups import parameter_groups
 from kmunet.nn import SS2D, EfficientMultiScaleAttention, KANLinear
 
 SMALL = (16, 6, 10)
@@ -156,3 +157,35 @@ def test_the_gain_of_skips_scales_their_scans_alone():
     assert changed == {f"ss2d_{n}.out_proj.weight" for n in (1, 2, 3)}
     for key in changed:
         assert torch.equal(states[1][key], 8 * states[0][key])
+
+
+def test_without_layer_scale_nothing_is_added_to_the_published_parameters():
+    model = build_model("km_unet", widths=SMALL)
+    assert not [name for name in model.state_dict() if "scales" in name]
+
+
+def test_a_layer_scale_of_nothing_leaves_what_passes_the_branches_by():
+    """Scan and attention then have no part: the same network without them."""
+    torch.manual_seed(0)
+    model = build_model("km_unet", widths=SMALL, layer_scale=0.5).eval()
+    plain = build_model("km_unet", widths=SMALL, ss2d=False, attention=False).eval()
+    own = model.state_dict()
+    plain.load_state_dict({name: own[name] for name in plain.state_dict()})
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert not torch.allclose(model(x), plain(x))
+        for scale in (*model.skip_scales, *model.decoder_scales):
+            assert torch.equal(scale.weight, torch.full_like(scale.weight, 0.5))
+            scale.weight.zero_()
+        assert torch.equal(model(x), plain(x))
+
+
+def test_layer_scale_learns_and_is_not_decayed():
+    model = build_model("km_unet", widths=SMALL, layer_scale=0.1).train()
+    model(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    scales = [s.weight for s in (*model.skip_scales, *model.decoder_scales)]
+    assert len(scales) == 7
+    assert all(weight.grad.abs().sum() > 0 for weight in scales)
+    groups = parameter_groups(model, lr=1.0, kan_lr=1.0, weight_decay=0.1)
+    spared = {id(p) for g in groups if g["name"] == "no_decay" for p in g["params"]}
+    assert {id(weight) for weight in scales} <= spared
