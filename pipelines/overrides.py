@@ -87,14 +87,24 @@ def assign(node: Any, key: str, value: Value) -> None:
 
 
 def parse(text: str) -> tuple[str, Value]:
-    """Read `key=value` of the command line; the value as JSON, else as text."""
+    """Read `key=value` of the command line; the value as JSON, else as text.
+
+    A list needs no quotes around its words: [benign,malignant].
+    """
     key, found, value = text.partition("=")
     if not found or not key:
         raise ConfigError(f"--set {text}: write it as key=value, as in train.epochs=2")
+    read = _read(value)
+    if read is value and value.startswith("[") and value.endswith("]"):
+        return key, [_read(item.strip()) for item in value[1:-1].split(",")]
+    return key, read
+
+
+def _read(text: str) -> Any:
     try:
-        return key, json.loads(value)
+        return json.loads(text)
     except json.JSONDecodeError:
-        return key, value
+        return text
 
 
 def _in_line(value: Value) -> Any:

@@ -61,6 +61,9 @@ def test_a_bad_override_names_its_key(path, key, value, words):
         ("train.optimizer=sgd", ("train.optimizer", "sgd")),
         ("model.kan=false", ("model.kan", False)),
         ("model.widths=[8, 16, 24]", ("model.widths", [8, 16, 24])),
+        ("a.classes=[benign, malignant]", ("a.classes", ["benign", "malignant"])),
+        ("a.values=[dark,2]", ("a.values", ["dark", 2])),
+        ('a.classes=["b, c"]', ("a.classes", ["b, c"])),
     ],
 )
 def test_the_command_line_is_read_as_json_else_text(text, pair):
@@ -86,6 +89,7 @@ def test_the_papers_recipe_is_its_codes(path):
     assert (params.train.epochs, params.train.batch_size) == (400, 8)
     assert (params.train.lr, params.train.kan_lr) == (1e-4, 1e-2)
     assert (params.train.optimizer, params.train.scaling) == ("adam", "published")
+    assert params.sources["busi"].classes == ("benign", "malignant")
 
 
 def test_an_unknown_recipe_lists_those_there_are(path):
