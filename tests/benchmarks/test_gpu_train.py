@@ -1,0 +1,148 @@
+"""A data set in one file, and trainings from it where little else is installed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import gpu_pack, gpu_train
+from kmunet.data.store import open_prepared
+from kmunet.data.synthetic import write_synthetic
+from kmunet.data.transforms import build_transform
+from pipelines import prepare
+from pipelines.overrides import expand, overridden
+from pipelines.paths import Paths
+from pipelines.split import write_split
+
+ROOT = Path(__file__).parents[2]
+PARAMS = ROOT / "params.yaml"
+LACKING = ("ray", "prefect", "mlflow", "dvc", "pydantic", "albumentations", "monai",
+           "pandas", "matplotlib", "rich", "ruamel", "yaml", "psutil")  # fmt: skip
+CODE = """
+import sys
+sys.modules.update(dict.fromkeys({lacking!r}))  # as if they were not installed
+from benchmarks.gpu_train import main
+main({arguments!r})
+"""
+SMALL = ["model.widths=[16,6,10]", "train.epochs=2", "train.threads=1"]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    paths = Paths(tmp_path_factory.mktemp("packed"), "synthetic")
+    write_synthetic(paths.raw, 40, 40, seed=2)
+    small = {"sources.synthetic.sizes": [32]}
+    prepare.run(overridden(PARAMS, small), paths)
+    return paths.prepared
+
+
+@pytest.fixture(scope="module")
+def file(prepared, tmp_path_factory):
+    file = tmp_path_factory.mktemp("file") / "synthetic.npz"
+    gpu_pack.main([str(prepared), str(file), "--seeds", "2981", "6142"])
+    return file
+
+
+def test_pixels_splits_and_scaling_are_those_of_the_pipeline(prepared, file, tmp_path):
+    packed, own = gpu_train.read(file), open_prepared(prepared)
+    pixels = np.stack([own.images[32][n] for n in range(40)])
+    assert np.array_equal(packed.images.permute(0, 2, 3, 1).numpy(), pixels)
+    masks = np.stack([own.masks[32][n] for n in range(40)])
+    assert np.array_equal(packed.masks.numpy(), masks)
+    names = [training["name"] for training in packed.meta["trainings"]]
+    assert names == ["paper-2981", "paper-6142", "best-2981"]
+    for number, (recipe, seed) in enumerate(n.split("-") for n in names):
+        chosen = {"recipe": recipe, "split.seed": int(seed)}
+        params = overridden(PARAMS, expand(PARAMS, chosen))
+        settings = params.split.model_dump(mode="json")
+        split = write_split(own, tmp_path / str(number), params.split, settings)
+        for name in ("train", "validation", "test"):
+            assert np.array_equal(packed.rows(number, name), split.indices(name))
+    paper, other = (packed.rows(n, "test") for n in (0, 1))
+    assert not np.array_equal(paper, other)
+    assert np.array_equal(paper, packed.rows(0, "validation"))
+    assert packed.meta["trainings"][0]["std"][0] > 50  # divided by 255 once more
+
+
+def test_it_trains_with_little_installed(file, tmp_path):
+    out = tmp_path / "result.json"
+    arguments = [str(file), "--only", "paper-6142", "best-2981", "--models", "km_unet",
+                 "--set", *SMALL, "--out", str(out)]  # fmt: skip
+    code = CODE.format(lacking=LACKING, arguments=arguments)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    paper, best = json.loads(out.read_text())["runs"]
+    assert (paper["training"], best["training"]) == ("paper-6142", "best-2981")
+    assert paper["train"]["optimizer"] == "adam"
+    assert (paper["model"]["layer_scale"], best["model"]["layer_scale"]) == (None, 0.1)
+    for run in (paper, best):
+        steps = 2 * (run["images"]["train"] // run["train"]["batch_size"])
+        assert run["steps"] == steps
+        assert len(run["history"]["val_iou"]) == 2
+        # What was selected is what is scored: by image, on the same images.
+        chosen = run["history"]["val_iou"][run["best_epoch"] - 1]
+        assert run["scores"]["validation"]["iou"] == pytest.approx(chosen, abs=1e-3)
+        assert 0 < run["scores"]["test"]["pooled_iou"] < 1
+    assert "paper-6142 km_unet" in done.stdout
+
+
+def test_turns_and_flips_are_those_of_the_preset():
+    """The same eight views in about the same shares; image and mask alike."""
+    image = torch.arange(16, dtype=torch.uint8).view(1, 4, 4).expand(3, 4, 4)
+    preset = overridden(PARAMS, {}).presets["paper"]
+    theirs = build_transform([t.model_dump() for t in preset], 0, "presets.paper")
+    plain = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    shares = []
+    for ours in (True, False):
+        seen: dict[bytes, int] = {}
+        for number in range(4000):
+            if ours:
+                stream = np.random.default_rng([1, number])
+                turned, mask = gpu_train.turned(image, image[0], stream)
+                view = turned[0].numpy()
+            else:
+                both = theirs(plain, plain[..., 0], epoch=number, image_id="a")
+                view, mask = both[0][..., 0], torch.from_numpy(both[1].copy())
+            assert np.array_equal(view, mask.numpy())
+            key = np.ascontiguousarray(view).tobytes()
+            seen[key] = seen.get(key, 0) + 1
+        shares.append(seen)
+    assert shares[0].keys() == shares[1].keys()
+    assert len(shares[0]) == 8
+    for view, count in shares[0].items():
+        assert count == pytest.approx(shares[1][view], abs=160)  # over five deviations
+
+
+def test_the_augmentation_hangs_on_seed_epoch_and_position_alone(file):
+    packed = gpu_train.read(file)
+    rows = gpu_train.Rows(packed, packed.rows(0, "train"), augment=3)
+    again = gpu_train.Rows(packed, packed.rows(0, "train"), augment=3)
+    for key in [(0, 1), (5, 2)]:
+        for name in ("image", "mask"):
+            assert torch.equal(rows[key][name], again[key][name])
+    views = {rows[epoch, 1]["image"].numpy().tobytes() for epoch in range(30)}
+    assert len(views) == 8
+
+
+@pytest.mark.parametrize("pair", ["train.speed=1", "data.x=1", "train=1"])
+def test_an_unknown_key_is_named(file, tmp_path, pair):
+    arguments = [str(file), "--set", pair, "--out", str(tmp_path / "r.json")]
+    with pytest.raises(SystemExit, match=pair.partition("=")[0]):
+        gpu_train.main(arguments)
+
+
+def test_a_preset_that_it_does_not_know_is_refused(prepared, tmp_path, monkeypatch):
+    text = PARAMS.read_text().replace(
+        "    augment: paper\n", "    augment: histology\n"
+    )
+    other = tmp_path / "params.yaml"
+    other.write_text(text)
+    monkeypatch.setattr(gpu_pack, "PARAMS", other)
+    with pytest.raises(ValueError, match="histology"):
+        gpu_pack.write(prepared, tmp_path / "x.npz", (2981,))
