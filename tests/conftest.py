@@ -10,6 +10,15 @@ sys.path.insert(0, str(Path(__file__).parent / "services"))  # for tests alone
 
 import s3
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items):
+    """A folder's tests stay in one process: they share what is dear to start."""
+    for item in items:
+        folder = item.path.relative_to(HERE).parts[0]
+        item.add_marker(pytest.mark.xdist_group(folder))
+
 
 @pytest.fixture(scope="module", autouse=True)
 def own_store():
