@@ -1,7 +1,7 @@
 """The optimizer's groups, made by module type.
 
-KANLinear learns at its own rate; norms, biases and the scan's A and D are not
-decayed, as decay would pull A towards -1 and D towards 0 (Mamba, appendix E).
+KANLinear learns at its own rate; norms, layer scales, biases and the scan's A and D
+are not decayed, as decay would pull A towards -1 and D towards 0 (Mamba, appendix E).
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from kmunet.nn import SS2D, KANLinear, LayerScale
 
-NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU, LayerScale)
+UNDECAYED = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU, LayerScale)
 UNDECAYED_SCAN = ("A_logs", "Ds", "dt_projs_bias")
 
 
@@ -52,7 +52,7 @@ def _owned_parameters(
 def _group_of(module: nn.Module, name: str) -> str:
     if isinstance(module, KANLinear):
         return "kan"
-    if isinstance(module, NORMS) or name == "bias":
+    if isinstance(module, UNDECAYED) or name == "bias":
         return "no_decay"
     if isinstance(module, SS2D) and name in UNDECAYED_SCAN:
         return "no_decay"
