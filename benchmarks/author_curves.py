@@ -10,10 +10,13 @@ batches of 8 images, ours is a mean over images: they agree roughly at most.
 import argparse
 import csv
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import machine, rounded
+from kmunet.errors import KMUNetError
+from kmunet.inference import read_history
 
 Curves = dict[str, list[float]]
 SHOWN = {
@@ -31,12 +34,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("log", type=Path)
     parser.add_argument("--out", type=Path, default=DEFAULT)
     given = parser.parse_args(arguments)
-    published = columns(
-        [row for row in table(given.log) if row["dataset"] == given.dataset]
-    )
-    if not published:
+    with given.log.open(encoding="utf-8", newline="") as file:
+        log = [row for row in csv.DictReader(file) if row["dataset"] == given.dataset]
+    if not log:
         parser.error(f"{given.log} has no data set '{given.dataset}'")
-    result = compare(columns(table(given.history)), published)
+    try:
+        history = read_history(given.history)
+    except KMUNetError as error:
+        parser.error(str(error))
+    published = columns(log)
+    result = compare(columns(history), published)
     result |= {"dataset": given.dataset, "machine": machine()}
     text = json.dumps(rounded(result), indent=1, sort_keys=True)
     given.out.write_text(text + "\n", encoding="utf-8")
@@ -44,16 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(as_text(result))
 
 
-def table(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def columns(rows: list[dict[str, str]]) -> Curves:
-    """What is SHOWN, epoch by epoch; empty without rows."""
-    if not rows:
-        return {}
+def columns(rows: Sequence[Mapping[str, Any]]) -> Curves:
+    """What is SHOWN, epoch by epoch."""
     return {key: [float(row[key]) for row in rows] for key in SHOWN}
 
 

@@ -55,8 +55,7 @@ def write(
             packed = write_split(prepared, place, params.split, settings)
             trainings.append(training(str(overrides["recipe"]), params, packed))
             places.append(packed.places)
-    images = [encoded(prepared.images[packed.size][n], quality) for n in rows(packed)]
-    masks = np.stack([prepared.masks[packed.size][n] for n in rows(packed)])
+    images = [encoded(image, quality) for image in packed.images[:]]
     meta = {
         "dataset": folder.name,
         "size": packed.size,
@@ -68,14 +67,9 @@ def write(
         meta=np.frombuffer(json.dumps(meta).encode(), np.uint8),
         images=np.concatenate(images),
         lengths=np.array([len(image) for image in images]),
-        masks=masks,
+        masks=packed.masks[:],
         places=np.stack(places),
     )
-
-
-def rows(packed: PackedSet) -> range:
-    """All rows of the set."""
-    return range(len(packed.places))
 
 
 def training(recipe: str, params: Params, packed: PackedSet) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -28,7 +28,8 @@ from benchmarks.measure import machine, rounded
 from kmunet.data.record import SPLITS, in_split
 from kmunet.evaluation import pooled_iou
 from kmunet.evaluation.overlap import count, dice, iou
-from kmunet.models import build_model
+from kmunet.models import MODELS, build_model
+from kmunet.models.registry import BASELINES
 from kmunet.training import LocalReporter, Progress, TrainingData, fit
 from kmunet.training.batches import Batches
 from kmunet.training.determinism import make_deterministic
@@ -103,6 +104,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(arguments)
     packed = read(given.file)
+    trainings = [training["name"] for training in packed.meta["trainings"]]
+    for named, known in ((given.only or [], trainings), (given.models, MODELS)):
+        if unknown := set(named) - set(known):
+            parser.error(f"unknown: {min(unknown)}; known: {', '.join(known)}")
     result: dict[str, Any] = {"machine": machine(), "runs": []}
     changes = dict(pair.partition("=")[::2] for pair in given.set)
     for number, training in enumerate(packed.meta["trainings"]):
@@ -139,7 +144,7 @@ def changed(training: dict[str, Any], changes: dict[str, str]) -> dict[str, Any]
             chosen[section][name] = json.loads(text)
         except json.JSONDecodeError:
             chosen[section][name] = text
-    if chosen["model"]["name"] not in ("km_unet", "u_kan"):
+    if chosen["model"]["name"] in BASELINES:
         chosen["model"]["deep_supervision"] = False
     return training | chosen
 
@@ -228,13 +233,9 @@ def score(
     return {
         "pooled_iou": pooled[0],
         "pooled_dice": pooled[1],
-        "iou": mean([iou(c) for c in counts]),
-        "dice": mean([dice(c) for c in counts]),
+        "iou": fmean(map(iou, counts)),
+        "dice": fmean(map(dice, counts)),
     }
-
-
-def mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
 
 
 def line(result: dict[str, Any]) -> str:

@@ -47,3 +47,11 @@ def test_a_data_set_that_the_log_lacks_is_named(files, capsys):
     with pytest.raises(SystemExit):
         author_curves.main([history, "glas", log, "--out", out])
     assert "'glas'" in capsys.readouterr().err
+
+
+def test_a_history_without_a_column_is_told_by_name(files, capsys):
+    history, log, out = files
+    Path(history).write_text("epoch,train_loss,val_iou\n1,1.0,0.0\n")
+    with pytest.raises(SystemExit):
+        author_curves.main([history, "busi", log, "--out", out])
+    assert "no column val_loss" in capsys.readouterr().err

@@ -137,6 +137,19 @@ def test_an_unknown_key_is_named(file, tmp_path, pair):
         gpu_train.main(arguments)
 
 
+@pytest.mark.parametrize(
+    ("option", "word"), [("--only", "paper-7"), ("--models", "km_unt")]
+)
+def test_an_unknown_name_is_told_before_anything_is_trained(
+    file, tmp_path, capsys, option, word
+):
+    out = tmp_path / "r.json"
+    with pytest.raises(SystemExit):
+        gpu_train.main([str(file), option, word, "--out", str(out)])
+    assert f"unknown: {word}; known: " in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_preset_that_it_does_not_know_is_refused(prepared, tmp_path, monkeypatch):
     text = PARAMS.read_text().replace(
         "    augment: paper\n", "    augment: histology\n"

@@ -180,6 +180,13 @@ def test_a_layer_scale_of_nothing_leaves_what_passes_the_branches_by():
         assert torch.equal(model(x), plain(x))
 
 
+def test_without_scan_and_attention_there_is_nothing_to_scale():
+    parts = {"ss2d": False, "attention": False}
+    model = build_model("km_unet", widths=SMALL, layer_scale=0.5, **parts)
+    assert not model.skip_scales
+    assert not model.decoder_scales
+
+
 def test_layer_scale_learns_and_is_not_decayed():
     model = build_model("km_unet", widths=SMALL, layer_scale=0.1).train()
     model(torch.randn(2, 3, 64, 64)).square().mean().backward()
