@@ -101,7 +101,7 @@ def test_turns_and_flips_are_those_of_the_preset():
     shares = []
     for ours in (True, False):
         seen: dict[bytes, int] = {}
-        for number in range(4000):
+        for number in range(16_000):
             if ours:
                 stream = np.random.default_rng([1, number])
                 turned, mask = gpu_train.turned(image, image[0], stream)
@@ -116,7 +116,8 @@ def test_turns_and_flips_are_those_of_the_preset():
     assert shares[0].keys() == shares[1].keys()
     assert len(shares[0]) == 8
     for view, count in shares[0].items():
-        assert count == pytest.approx(shares[1][view], abs=160)  # over five deviations
+        both = count + shares[1][view]  # the variance of their difference, at most
+        assert abs(count - shares[1][view]) < 4 * both**0.5
 
 
 def test_the_augmentation_hangs_on_seed_epoch_and_position_alone(file):
