@@ -79,15 +79,19 @@ def test_the_choice_is_made(library, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("processor", "mkl", "expected"),
+    ("processor", "instructions", "mkl", "expected"),
     [
-        ("vendor_id : GenuineIntel", True, False),
-        ("vendor_id : GenuineIntel", False, True),
-        ("vendor_id : AuthenticAMD", True, True),
+        ("vendor_id : GenuineIntel", "AVX512", True, False),
+        ("vendor_id : GenuineIntel", "AVX512", False, True),
+        ("vendor_id : AuthenticAMD", "AVX512", True, True),
+        ("vendor_id : AuthenticAMD", "AVX2", True, False),
     ],
 )
-def test_mkl_multiplies_on_its_makers_processors(processor, mkl, expected, monkeypatch):
+def test_mkl_multiplies_where_it_takes_all_instructions(
+    processor, instructions, mkl, expected, monkeypatch
+):
     monkeypatch.setattr(matrix, "_processor", lambda: processor)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
     monkeypatch.setattr(torch._C, "has_mkl", mkl)
     found = matrix.convolutions_are_faster()
     assert found == (expected and bool(torch._C._has_mkldnn))

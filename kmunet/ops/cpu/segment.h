@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
+#include <limits>
 #include <vector>
 #include "vector.h"
 
@@ -103,8 +104,10 @@ struct Parameters {
     for (int64_t n = 0; n < p.states; n++) {
       const float a = float(double(p.A[c * p.states + n]) * 1.4426950408889634);
       // Finite, so that a step of 0 never meets an infinite A, and no step below 300
-      // goes beyond what power2_of takes.
-      scalar(A, at(k, w, p.padded()), n, lane) = std::min(std::max(a, -1e18f), 1e18f);
+      // goes beyond what power2_of takes. One kind of not a number: bits are added.
+      scalar(A, at(k, w, p.padded()), n, lane) =
+          a == a ? std::min(std::max(a, -1e18f), 1e18f)
+                 : std::numeric_limits<float>::quiet_NaN();
     }
     for (int64_t r = 0; r < p.rank; r++)
       scalar(weight, at(k, w, p.rank), r, lane) = p.weight[c * p.rank + r];

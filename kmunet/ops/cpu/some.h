@@ -5,8 +5,6 @@
 
 namespace {
 
-inline V positive(V x) { return x < 0.0f ? V{} : x; }
-
 // The last numbers of a row, short of LANES, go through a buffer.
 inline V load_some(const float *from, int64_t count) {
   if (count >= LANES) return load_vector(from);
@@ -22,7 +20,7 @@ inline void store_some(float *to, V v, int64_t count) {
 }
 
 inline V sigmoid(V x) {
-  const V one = broadcast(1.0f), z = exp_negative(-magnitude(x));
+  const V one = broadcast(1.0f), z = exp_negative(minus_magnitude(x));
   return (x < 0.0f ? z : one) / (one + z);
 }
 

@@ -18,7 +18,7 @@ namespace {
 #if defined(__AVX512F__)
 constexpr int LANES = 16, BLOCKS = 2, GROUP = 2;  // vectors, states that step together
 #elif defined(__AVX2__)
-constexpr int LANES = 8, BLOCKS = 2, GROUP = 1;
+constexpr int LANES = 8, BLOCKS = 2, GROUP = 2;
 #else
 constexpr int LANES = 4, BLOCKS = 2, GROUP = 1;
 #endif
@@ -46,17 +46,40 @@ inline V fma(V a, V b, V c) {
 #endif
 }
 
-inline V clamp(V x, float low, float high) {
-  const V a = broadcast(low), b = broadcast(high);
-  x = x < a ? a : x;
-  return x > b ? b : x;
+inline V fms(V a, V b, V c) {  // a b - c
+#if defined(__AVX512F__)
+  return _mm512_fmsub_ps(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmsub_ps(a, b, c);
+#else
+  return fma(a, b, -c);
+#endif
 }
 
-// p 2^i for whole i in -126..128, 0 for -127; not a number stays so.
-inline V scale(V p, V i) {
-  const I bits = (__builtin_convertvector(i, I) + 127) << 23;
-  return p * (V)bits;
+// The larger and the smaller number. With an x that is not a number: x, which is why the
+// instructions have it second.
+inline V at_least(V low, V x) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(low, x);
+#elif defined(__AVX2__)
+  return _mm256_max_ps(low, x);
+#else
+  return x < low ? low : x;
+#endif
 }
+inline V at_most(V high, V x) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(high, x);
+#elif defined(__AVX2__)
+  return _mm256_min_ps(high, x);
+#else
+  return x > high ? high : x;
+#endif
+}
+
+inline V positive(V x) { return at_least(V{}, x); }
+inline V magnitude(V x) { return (V)((I)x & 0x7fffffff); }
+inline V minus_magnitude(V x) { return (V)((I)x | INT32_MIN); }
 
 #if defined(__AVX512F__)
 // 2^(j/16), which one register holds.
@@ -79,7 +102,7 @@ inline V power2_of_parts(V sum, V whole, V rest) {
 // 2^(a b) for |a b| up to 3e20; an infinity or no number beyond.
 inline V power2_of(V a, V b) {
   const V sum = fma(a, b, broadcast(MAGIC)), whole = sum - MAGIC;
-  return power2_of_parts(sum, whole, _mm512_fmsub_ps(a, b, whole));
+  return power2_of_parts(sum, whole, fms(a, b, whole));
 }
 #else
 // 2^f for |f| <= 1/2, relative error 9e-8, exactly 1 at 0.
@@ -91,37 +114,29 @@ inline V power2_near_0(V f) {
   return fma(p, f, broadcast(1.0f));
 }
 
-// 2^(a b); 0 below 2^-126.5.
+constexpr float MAGIC = 12582912.0f;  // the lowest bits of i + MAGIC are those of i
+
+// 2^(a b); below 2^-126 it counts as 0. The whole part is added to the exponent.
 inline V power2_of(V a, V b) {
-  const V x = clamp(a * b, -127.0f, 128.0f);
-  const V magic = broadcast(12582912.0f), i = (x + magic) - magic;
-  return scale(power2_near_0(x - i), i);
+  const V x = at_most(broadcast(128.0f), at_least(broadcast(-126.4f), a * b));
+  const V sum = x + MAGIC, p = power2_near_0(x - (sum - MAGIC));
+  return (V)((I)p + ((I)sum << 23));
 }
 #endif
 
 // exp(x) for x <= 0 to within rounding; 1e-38 below -87.
 inline V exp_negative(V x) {
-  const V least = broadcast(-87.0f);
-  x = x < least ? least : x;
+  x = at_least(broadcast(-87.0f), x);
+  const V sum = fma(x, broadcast(1.44269502f), broadcast(MAGIC)), whole = sum - MAGIC;
 #if defined(__AVX512F__)
-  const V log2e = broadcast(1.44269502f), sum = fma(x, log2e, broadcast(MAGIC));
-  const V whole = sum - MAGIC, rest = _mm512_fmsub_ps(x, log2e, whole);
+  const V rest = fms(x, broadcast(1.44269502f), whole);
   return power2_of_parts(sum, whole, fma(x, broadcast(1.92596299e-8f), rest));
-#else  // Cody and Waite's reduction
-  const V magic = broadcast(12582912.0f);
-  const V i = (x * broadcast(1.44269504f) + magic) - magic;
-  const V f = fma(i, broadcast(2.12194440e-4f), fma(i, broadcast(-0.693359375f), x));
-  V p = fma(f, broadcast(1.98756916e-4f), broadcast(1.39819994e-3f));
-  p = fma(p, f, broadcast(8.33345205e-3f));
-  p = fma(p, f, broadcast(4.16657962e-2f));
-  p = fma(p, f, broadcast(1.66666655e-1f));
-  p = fma(p, f, broadcast(0.5f));
-  p = fma(p * f, f, f) + broadcast(1.0f);
-  return scale(p, i);
+#else  // Cody and Waite's reduction; a product, so that no number stays none
+  V f = fma(whole, broadcast(-0.693359375f), x);
+  f = fma(whole, broadcast(2.12194440e-4f), f) * broadcast(1.44269502f);
+  return power2_near_0(f) * (V)(((I)sum << 23) + 0x3f800000);
 #endif
 }
-
-inline V magnitude(V x) { return (V)((I)x & 0x7fffffff); }
 
 // log(1 + z) for 0 <= z <= 1, relative error 4e-8 before rounding.
 inline V log1p(V z) {
@@ -137,14 +152,14 @@ inline V log1p(V z) {
 
 // log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), without a division.
 inline V softplus(V x) {
-  return log1p(exp_negative(-magnitude(x))) + (x < 0.0f ? V{} : x);
+  return log1p(exp_negative(minus_magnitude(x))) + positive(x);
 }
 
 // The same, and its slope 1 / (1 + exp(-x)).
 inline V softplus(V x, V &slope) {
-  const V z = exp_negative(-magnitude(x)), inverse = broadcast(1.0f) / (z + 1.0f);
+  const V z = exp_negative(minus_magnitude(x)), inverse = broadcast(1.0f) / (z + 1.0f);
   slope = x < 0.0f ? z * inverse : inverse;
-  return log1p(z) + (x < 0.0f ? V{} : x);
+  return log1p(z) + positive(x);
 }
 
 // Lane l of a, or of b where l has the bit H; from the neighbour across the bit if `far`.

@@ -125,6 +125,9 @@ def test_infinite_and_missing_numbers_are_not_hidden(kernel):
     assert scan_with(kernel, *single).isnan().any()
     single[0][0, 1, 1, 1] = torch.inf
     assert not scan_with(kernel, *single).isfinite().all()
+    single = [t.float() for t in inputs(1, 4, 3, 3, 2, 1)]
+    single[4][1, 1] = torch.tensor(0x7FC12345, dtype=torch.int32).view(torch.float32)
+    assert scan_with(kernel, *single).isnan().any()  # whichever NaN A is
 
 
 def test_any_layout_of_the_input(kernel):
