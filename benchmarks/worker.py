@@ -56,6 +56,9 @@ def _build(case: Case) -> Work:
     if case.device == "cpu":
         _bound_memory()
     torch.set_num_threads(case.threads)
+    # float32 is float32 for everyone, as `fit` has it and the measured limit.
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     build: dict[str, Callable[[Case], Work]] = {
         "scan": scan.scan_work,
         "kan": modules.kan_work,

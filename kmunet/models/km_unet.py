@@ -7,7 +7,6 @@ code builds and never uses (dblock*, dnorm*, cbam*) is left out.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kmunet.nn import (
@@ -20,6 +19,7 @@ from kmunet.nn import (
     PatchEmbed,
     pad_to_multiple,
 )
+from kmunet.nn.upsample import upsample
 from kmunet.widths import check_channels, check_widths
 
 MULTIPLE = 32  # five halvings
@@ -124,9 +124,7 @@ def deeper(
 ) -> tuple[Tensor, ...]:
     """Logits of maps at 1/2, 1/4, ... of the resolution, at full `size` (H, W)."""
     return tuple(
-        F.interpolate(head(x), scale_factor=2.0**n, mode="bilinear")[
-            ..., : size[0], : size[1]
-        ]
+        upsample(head(x), 2**n)[..., : size[0], : size[1]]
         for n, (head, x) in enumerate(zip(heads, maps, strict=True), 1)
     )
 

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kmunet.nn.norm import norm_relu
+from kmunet.nn.upsample import upsample
 
 
 class _DoubleConv(nn.Module):
@@ -43,4 +44,4 @@ class DecoderStage(_DoubleConv):
         super().__init__(in_channels, in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(self._convolve(x), scale_factor=2, mode="bilinear")
+        return upsample(self._convolve(x), 2)

@@ -21,8 +21,13 @@ def make_deterministic(seed: int, threads: int) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = False
-    # Bilinear up-sampling has no deterministic CUDA backward: warn, do not stop.
+    # A model may use an operation without a deterministic version: warn, do not stop.
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # `precision: float32` shall mean it: of itself torch computes a GPU's convolutions
+    # in TF32 (10 bits), its products in float32. These settings keep fp32_precision,
+    # the newer one, in step; with that one alone set, torch raises on reading these.
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     # Only debugging needs every new tensor filled; it costs a pass over memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
