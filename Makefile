@@ -16,6 +16,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"Python 3.11 or 3.12 is needed, this is {v[0]}.{v[1]}: make install PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(CONSTRAINED) $(BIN)/python -m pip install --quiet --editable .
+	-$(BIN)/python -m kmunet.ops.cpu.build
 	@touch $@
 
 $(BIN)/.installed-cluster: $(BIN)/.installed

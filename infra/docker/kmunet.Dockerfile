@@ -19,7 +19,7 @@ COPY . ./
 RUN /opt/venv/bin/pip install --constraint constraints.txt .
 
 FROM ${BASE}
-# g++: the CPU kernel and Triton's launchers are compiled at first use; git: DVC and
+# g++: the CPU kernel is compiled here, Triton's launchers at first use; git: DVC and
 # workspaces; wget: KubeRay's probes; tini: ends what Ray leaves. Ray's launcher and some
 # KubeRays start login shells, which forget PATH.
 # hadolint ignore=DL3008
@@ -30,6 +30,9 @@ RUN apt-get update && \
     useradd --uid 1000 --create-home kmunet
 COPY --from=build /opt/venv /opt/venv
 COPY --chmod=0555 infra/docker/worker.sh /usr/local/bin/kmunet-worker
+# Outside every home, on which volumes are mounted; all variants, for any node's CPU.
+ENV KMUNET_KERNELS=/opt/kernels
+RUN /opt/venv/bin/python -m kmunet.ops.cpu.build --all
 ENV PATH=/opt/venv/bin:$PATH \
     DO_NOT_TRACK=1 \
     DVC_NO_ANALYTICS=1 \

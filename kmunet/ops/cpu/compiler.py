@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import platform
 import shutil
+import stat
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,20 +47,45 @@ AVX512 = Variant(
 )
 AVX2 = Variant("avx2", ("-mavx2", "-mfma"))
 PORTABLE = Variant("portable")
+VARIANTS = (AVX512, AVX2, PORTABLE)
 
 
 def variants() -> tuple[Variant, ...]:
     """What this CPU can run, by torch's own finding, the fastest first."""
     capability = torch.backends.cpu.get_cpu_capability()
     if capability.startswith("AVX512"):
-        return AVX512, AVX2, PORTABLE
+        return VARIANTS
     return (AVX2, PORTABLE) if capability == "AVX2" else (PORTABLE,)
 
 
 def cache_folder() -> Path:
-    """Where built kernels lie: kmunet/ under $XDG_CACHE_HOME, or under ~/.cache."""
+    """$KMUNET_KERNELS, or kmunet/ under $XDG_CACHE_HOME, or under ~/.cache."""
+    named = os.environ.get("KMUNET_KERNELS")
+    if named:
+        return Path(named)
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "kmunet"
+
+
+def temporary_folder() -> Path:
+    """For a cache that cannot be written: a folder among the temporary files.
+
+    Others write there too, and a library of theirs would run as this user. Raises
+    OSError unless the folder, made if need be, is this user's alone.
+    """
+    user = os.geteuid()
+    folder = Path(tempfile.gettempdir()) / f"kmunet-{user}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()  # of a link itself: its target may change after the check
+    closed = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+    if not closed or status.st_uid != user:
+        raise PermissionError(f"{folder} is not this user's alone (mode 0700)")
+    return folder
+
+
+# Where built kernels lie; the first that can be written receives them.
+FOLDERS = (cache_folder, temporary_folder)
 
 
 class BuildError(Exception):
@@ -65,23 +93,48 @@ class BuildError(Exception):
 
 
 def build(variant: Variant) -> Path:
-    """The path of the shared library, compiled if it is not in the cache.
+    """The path of the shared library, compiled unless it is there.
 
-    The name holds a hash of sources, compiler and flags, and files appear complete:
-    several processes may build at once. Raises BuildError.
+    The name holds hashes of the sources with the flags, and of the compiler. Where no
+    compiler works, another one's library of the same sources and flags will do. Files
+    appear complete: several processes may build at once. Raises BuildError.
     """
-    compiler = _compiler()
-    units = map(str, SOURCES[: len(UNITS)])
-    command = [compiler, *FLAGS, *variant.flags, *units]
+    stem = f"scan-{variant.name}-{_digest(variant)}"
     try:
-        folder = cache_folder()
-        target = folder / f"scan-{variant.name}-{_digest(command)}.so"
-        if not target.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            _compile(command, target)
-    except (OSError, RuntimeError) as error:
-        raise BuildError(f"the cache for the kernel cannot be used: {error}") from None
-    return target
+        compiler = _compiler()
+        units = map(str, SOURCES[: len(UNITS)])
+        command = [compiler, *FLAGS, *variant.flags, *units]
+        return _build(command, f"{stem}-{_hash(_version(compiler))}.so")
+    except BuildError:
+        built = _newest(stem)
+        if built is None:
+            raise
+        return built
+
+
+def _build(command: list[str], name: str) -> Path:
+    problems = []
+    for place in FOLDERS:
+        try:
+            folder = place()
+            target = folder / name
+            if not target.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                _compile(command, target)
+            return target
+        except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+            problems.append(str(error))
+    raise BuildError(f"no folder can keep the kernel: {'; '.join(problems)}")
+
+
+def _newest(stem: str) -> Path | None:
+    for place in FOLDERS:
+        with suppress(OSError, RuntimeError):
+            found = place().glob(f"{stem}-*.so")
+            newest = max(found, key=lambda file: file.stat().st_mtime, default=None)
+            if newest is not None:
+                return newest
+    return None
 
 
 def _compiler() -> str:
@@ -92,13 +145,13 @@ def _compiler() -> str:
     return found
 
 
-def _digest(command: list[str]) -> str:
-    version = _version(command[0])
-    parts = [
-        version,
-        *command[1 : -len(UNITS)],
-        *(path.read_text() for path in SOURCES),
-    ]
+def _digest(variant: Variant) -> str:
+    # The machine: a home may be shared by several kinds of them.
+    texts = (path.read_text() for path in SOURCES)
+    return _hash(platform.machine(), *FLAGS, *variant.flags, *texts)
+
+
+def _hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
