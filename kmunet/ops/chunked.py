@@ -39,7 +39,7 @@ def selective_scan(
 
     First derivatives only. Raises ValueError for shapes that do not fit.
     """
-    B, C = grouped(u, delta, A, B, C)
+    B, C = grouped(u, delta, A, B, C, D, delta_bias)
     return apply(Chunked(), (u, delta, A, B, C, D, delta_bias), delta_softplus)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kmunet.ops.backend import Inputs
-from kmunet.ops.selective_scan import selective_scan
+from kmunet.ops.selective_scan import outputs
 
 
 def four_orders(
@@ -30,14 +30,14 @@ def four_orders(
     projected = _unfold([projected[..., k, :] for k in range(4)])
     dt, B, C = torch.split(projected, [rank, states, states], dim=3)
     dt = torch.einsum("lbkr,kdr->lbkd", dt, dt_projs_weight)
-    y = selective_scan(
+    y = outputs(
         _channels_first(_unfold([pixels] * 4)).flatten(1, 2),
         _channels_first(dt).flatten(1, 2),
         -torch.exp(A_logs),
         _channels_first(B),
         _channels_first(C),
         Ds,
-        delta_bias=dt_projs_bias.flatten(),
+        dt_projs_bias.flatten(),
         delta_softplus=True,
     )
     y = torch.unflatten(y, 1, (4, -1)).permute(3, 0, 1, 2)

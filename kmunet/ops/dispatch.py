@@ -8,7 +8,6 @@ import logging
 from types import TracebackType
 
 import torch
-from torch import Tensor
 
 from kmunet.errors import ConfigError
 from kmunet.ops.backend import Backend
@@ -77,7 +76,7 @@ def setting() -> str:
 
 
 def resolve(asked: str, device: str, double: bool = False) -> Backend:
-    """The version for a device, announced at its first use.
+    """The version for a device.
 
     `double`: for float64. Raises ConfigError where the named one cannot run there.
     """
@@ -90,11 +89,6 @@ def resolve(asked: str, device: str, double: bool = False) -> Backend:
                 f"scan backend '{asked}' does not run on {device}; choose 'auto'"
             )
     return _registry[DOUBLE] if double and not found.double else found
-
-
-def chosen_for(x: Tensor) -> Backend:
-    """What runs for a tensor where it is."""
-    return resolve(_chosen, x.device.type, x.dtype == torch.float64)
 
 
 def name_for(asked: str, device: str, double: bool) -> str:

@@ -29,7 +29,7 @@ def kan_product(
     """
     rows = x.reshape(-1, x.shape[-1]).contiguous()
     y: Tensor = _KanProduct.apply(rows, base, spline, scaler, grid)  # type: ignore[no-untyped-call]
-    return y.reshape(*x.shape[:-1], -1)
+    return y.reshape(*x.shape[:-1], len(base))
 
 
 class _KanProduct(torch.autograd.Function):

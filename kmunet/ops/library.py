@@ -19,7 +19,7 @@ from kmunet.ops.operator import (
     once_differentiable,
     operator,
 )
-from kmunet.ops.shapes import scan_dtype
+from kmunet.ops.shapes import grouped, scan_dtype
 
 Seven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -59,7 +59,7 @@ def scan(
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
     """y as u, and the states kept for the backward pass (none without `keep`)."""
-    tensors = (u, delta, A, B, C, D, delta_bias)
+    tensors = (u, delta, A, *grouped(u, delta, A, B, C, D, delta_bias), D, delta_bias)
     y, kept = kernels_of(backend, u).forward(tensors, delta_softplus, keep)
     return laid_out(y, u), kept if keep and kept is not None else nothing(u)
 

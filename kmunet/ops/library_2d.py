@@ -19,6 +19,7 @@ from kmunet.ops.operator import (
     once_differentiable,
     operator,
 )
+from kmunet.ops.shapes import check_2d
 
 Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -42,6 +43,7 @@ def scan_2d(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y (B, H, W, D) float32; projections and states for the backward pass."""
     weights = (x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
+    check_2d(pixels, *weights)  # the kernels read memory by these sizes
     kernels, dense = kernels_of(backend, pixels), _dense(pixels, weights)
     y, proj, kept = kernels.forward(dense, keep)
     if keep:

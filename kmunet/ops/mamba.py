@@ -46,7 +46,7 @@ def selective_scan(
     delta_softplus: bool = False,
 ) -> Tensor:
     """As `kmunet.ops.selective_scan`. Raises ConfigError for more than 256 states."""
-    B, C = grouped(u, delta, A, B, C)
+    B, C = grouped(u, delta, A, B, C, D, delta_bias)
     if A.shape[1] > MAX_STATES:
         raise ConfigError(
             f"mamba-ssm scans at most {MAX_STATES} states, got {A.shape[1]}: "

@@ -27,7 +27,7 @@ def linear_gradients(x: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, T
     """From the gradient of `linear(x, weight)`, those of x and of the weight."""
     if not _as_convolution(x):
         rows = grad.reshape(-1, grad.shape[-1])
-        return grad @ weight, rows.t() @ x.reshape(len(rows), -1)
+        return grad @ weight, rows.t() @ x.reshape(-1, x.shape[-1])
     dx, d_weight, _ = torch.ops.aten.convolution_backward(
         *(_pixels(grad), _pixels(x), weight[:, :, None, None], None),
         *_WINDOW,

@@ -28,7 +28,7 @@ def selective_scan(
     in float32. Raises ValueError for shapes that do not fit.
     """
     dtype = scan_dtype(u)
-    B, C = grouped(u, delta, A, B, C)
+    B, C = grouped(u, delta, A, B, C, D, delta_bias)
     out_dtype, per_group = u.dtype, u.shape[1] // B.shape[1]
     u, delta, A = u.to(dtype), delta.to(dtype), A.to(dtype)
     if delta_bias is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-DEVICES = ("cpu", "cuda")
+AUTOCAST = ("cpu", "cuda", "mps", "xpu")
 
 
 def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
@@ -19,7 +19,7 @@ def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
         schema = torch.library.infer_schema(function, mutates_args=())
         compliant = (torch.Tag.pt2_compliant_tag,)
         torch.library.define(f"kmunet::{name}", schema, tags=compliant)
-        torch.library.impl(f"kmunet::{name}", DEVICES, function)
+        torch.library.impl(f"kmunet::{name}", "default", function)  # any device
         return getattr(torch.ops.kmunet, name).default
 
     return register
@@ -47,5 +47,5 @@ def once_differentiable(name: str) -> None:
 def in_float32(*names: str) -> None:
     """Under autocast the operators take float32, as their states are."""
     for name in names:
-        for device in DEVICES:
+        for device in AUTOCAST:
             torch.library.register_autocast(f"kmunet::{name}", device, torch.float32)

@@ -11,7 +11,7 @@ from kmunet.ops.composed import four_orders
 from kmunet.ops.dispatch import get, name_for, setting
 from kmunet.ops.library import full_precision, keeps
 from kmunet.ops.library_2d import scan_2d
-from kmunet.ops.shapes import scan_dtype
+from kmunet.ops.shapes import check_2d, scan_dtype
 
 
 def selective_scan_2d(
@@ -27,8 +27,10 @@ def selective_scan_2d(
     x_proj_weight (4, R + 2N, D); dt_projs_weight (4, D, R); dt_projs_bias (4, D);
     A_logs (4D, N), A = -exp(A_logs); Ds (4D). Computed in float32, or float64 for
     float64 input, whatever autocast says; returned in that dtype, channels last.
+    Raises ValueError for shapes that do not fit.
     """
     weights = (x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
+    check_2d(x.movedim(1, -1), *weights)
     asked, dtype = setting(), scan_dtype(x)
     name = name_for(asked, x.device.type, dtype == torch.float64)
     with full_precision(x.device.type):

@@ -53,9 +53,15 @@ def on(version, tensors):
     return [t.to(version.device) for t in tensors]
 
 
+def found_y(u, delta, A, B, C, D, bias, softplus=True):
+    return selective_scan(
+        u, delta, A, B, C, D, delta_bias=bias, delta_softplus=softplus
+    )
+
+
 def found(version, tensors, softplus=True):
     return results(
-        lambda *t: selective_scan(*t, delta_softplus=softplus),
+        lambda *t: found_y(*t, softplus=softplus),
         on(version, tensors),
         NAMES,
     )
@@ -149,7 +155,7 @@ def test_growing_states(version):
 
 def test_non_contiguous_inputs(version):
     u, delta, A, B, C, D, bias = on(version, inputs(1, 2, 2, 2, 6, torch.float32))
-    expected = selective_scan(u, delta, A, B, C, D, bias, True)
+    expected = found_y(u, delta, A, B, C, D, bias)
     strided = [
         u.permute(2, 0, 1).contiguous().permute(1, 2, 0),
         delta.repeat_interleave(2, -1)[..., ::2],
@@ -159,7 +165,7 @@ def test_non_contiguous_inputs(version):
         D.repeat_interleave(3)[::3],
         bias,
     ]
-    torch.testing.assert_close(selective_scan(*strided, True), expected)
+    torch.testing.assert_close(found_y(*strided), expected)
 
 
 def test_any_layout_of_an_image(version):
@@ -190,6 +196,57 @@ def test_every_number_of_the_results_is_written(version, monkeypatch):
     assert_same(again, expected, 1e-5)
 
 
+@pytest.mark.parametrize(
+    ("place", "shape"),
+    [
+        (0, (1, 0, 2, 4)),
+        (0, (1, 3, 4)),
+        (1, (4, 4, 3)),
+        (2, (4, 3, 0)),
+        (3, (3,)),
+        (4, (11, 2)),
+        (5, (6,)),
+    ],
+)
+def test_a_scan_of_other_shapes_is_refused(version, place, shape):
+    """A kernel would read beyond the memory that it is given."""
+    tensors = inputs_2d(1, 3, 2, 4, 2, 1, torch.float32)
+    tensors[place] = torch.zeros(shape)
+    with pytest.raises(ValueError, match="must"):
+        selective_scan_2d(*on(version, tensors))
+
+
+@pytest.mark.parametrize("place", [2, 5, 6])
+def test_a_sequence_of_other_shapes_is_refused(version, place):
+    tensors = inputs(1, 1, 2, 2, 3, torch.float32)
+    tensors[place] = tensors[place][..., :0]
+    with pytest.raises(ValueError, match="must be"):
+        found_y(*on(version, tensors))
+
+
+def test_gate_and_last_state(version):
+    u, delta, A, B, C, D, bias = on(version, inputs(2, 2, 3, 4, 5, torch.float32))
+    z = delta.flip(-1) * 3
+    more = {"z": z, "delta_bias": bias, "delta_softplus": True}
+    y, state = selective_scan(u, delta, A, B, C, D, return_last_state=True, **more)
+    plain = found_y(u, delta, A, B, C, D, bias)
+    torch.testing.assert_close(y, plain * z * z.sigmoid())
+    # <C, h> at the last step is what y is made of there.
+    last = found_y(u, delta, A, B, C, None, bias)[..., -1]
+    C_last = C[..., -1].repeat_interleave(u.shape[1] // C.shape[1], dim=1)
+    torch.testing.assert_close((C_last * state).sum(-1), last, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="must be as u"):
+        selective_scan(u, delta, A, B, C, D, z[..., 1:])
+
+
+def test_an_empty_batch(version):
+    tensors = inputs_2d(1, 3, 2, 4, 2, 1, torch.float32)
+    tensors[0] = tensors[0][:0]
+    gradients = found_2d(version, tensors)
+    assert gradients["y"].shape == (0, 3, 2, 4)
+    assert all((gradients[name] == 0).all() for name in NAMES_2D)
+
+
 def test_the_same_bits_on_every_run(version):
     if not version.repeatable:
         pytest.skip("mamba-ssm adds atomically")
@@ -201,9 +258,11 @@ def test_the_same_bits_on_every_run(version):
         assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-def test_missing_numbers_are_not_hidden(version):
+@pytest.mark.parametrize("name", NAMES_2D[1:])
+def test_missing_numbers_are_not_hidden(version, name):
     tensors = on(version, inputs_2d(1, 2, 2, 2, 2, 1, torch.float32))
-    tensors[0][0, 1, 1, 1] = torch.nan
+    missing = tensors[NAMES_2D.index(name) - 1]
+    missing[(0,) * missing.dim()] = torch.nan
     assert selective_scan_2d(*tensors).isnan().any()
 
 
@@ -212,7 +271,7 @@ def test_gradcheck(version):
     leaves = on(version, inputs(1, 2, 2, 2, 4))
     for leaf in leaves:
         leaf.requires_grad_()
-    assert torch.autograd.gradcheck(lambda *t: selective_scan(*t, True), leaves)
+    assert torch.autograd.gradcheck(found_y, leaves)
     leaves = on(version, inputs_2d(1, 2, 2, 3, 2, 1))
     for leaf in leaves:
         leaf.requires_grad_()

@@ -47,6 +47,12 @@ def test_values_and_gradients(sizes, dtype):
         assert error <= tolerance * expected.abs().max().clamp_min(1)
 
 
+def test_an_empty_batch():
+    y, dx, *gradients = results(kan_product, inputs(0, 3, 2, torch.float32))
+    assert (y.shape, dx.shape) == ((0, 2), (0, 3))
+    assert all((g == 0).all() for g in gradients)
+
+
 def test_gradcheck():
     *leaves, grid = inputs(6, 3, 2)
     for leaf in leaves:

@@ -25,6 +25,10 @@ NAMES = [pytest.param("cpu", marks=needs_kernel), "chunked"]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 
 
+def softplus_scan(u, delta, A, B, C, D, bias):
+    return selective_scan(u, delta, A, B, C, D, delta_bias=bias, delta_softplus=True)
+
+
 def grad_leaves(tensors):
     return [t.clone().requires_grad_() for t in tensors]
 
@@ -175,9 +179,9 @@ def test_an_exported_program_runs_without_the_kernel(monkeypatch):
 def test_autocast_leaves_states_in_float32(name):
     tensors = [t.bfloat16() for t in inputs(2, 2, 3, 4, 40, torch.float32)]
     with use_backend(name):
-        expected = selective_scan(*tensors, True)
+        expected = softplus_scan(*tensors)
         with torch.autocast("cpu", torch.bfloat16):
-            assert torch.equal(selective_scan(*tensors, True), expected)
+            assert torch.equal(softplus_scan(*tensors), expected)
             y = scan(*tensors, True, name, False)[0]  # the operator takes float32
     assert (expected.dtype, y.dtype) == (torch.bfloat16, torch.float32)
     assert torch.equal(y.bfloat16(), expected)
@@ -197,13 +201,30 @@ def test_autocast_over_the_module():
 def test_only_the_plain_recursion_has_second_derivatives():
     leaves = grad_leaves(inputs(1, 1, 2, 2, 3, torch.float64))
     with use_backend("naive"):
-        assert torch.autograd.gradgradcheck(lambda *t: selective_scan(*t, True), leaves)
+        assert torch.autograd.gradgradcheck(softplus_scan, leaves)
     with use_backend("chunked"):
         (grad,) = torch.autograd.grad(
-            selective_scan(*leaves, True).square().sum(), leaves[0], create_graph=True
+            softplus_scan(*leaves).square().sum(), leaves[0], create_graph=True
         )
     with pytest.raises(RuntimeError, match="first derivatives only"):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize("kind", ["CPU", "CUDA", "MPS", "XPU"])
+@pytest.mark.parametrize("name", ["selective_scan", "selective_scan_2d_backward"])
+def test_operators_serve_any_device(name, kind):
+    has = torch._C._dispatch_has_kernel_for_any_dispatch_key
+    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, kind))
+    assert has(f"kmunet::{name}", keys)
+
+
+def test_the_operator_checks_shapes():
+    tensors = inputs_2d(1, 3, 2, 4, 2, 1, torch.float32)
+    with pytest.raises(ValueError, match="Ds must be"):
+        scan_2d(tensors[0].permute(0, 2, 3, 1), *tensors[1:5], tensors[5][:3], "auto", 0)
+    u, delta, A, B, C, D, bias = inputs(1, 1, 2, 2, 3, torch.float32)
+    with pytest.raises(ValueError, match="D must be"):
+        scan(u, delta, A, B, C, D[:1], bias, True, "auto", False)
 
 
 def test_the_operator_refuses_a_plain_version():

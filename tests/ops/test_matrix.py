@@ -47,6 +47,13 @@ def test_gradients(dtype):
             torch.testing.assert_close(value.double(), true, rtol=1e-5, atol=1e-5)
 
 
+def test_gradients_of_an_empty_batch():
+    x, weight, grad, _ = inputs((0, 5, 12), 7)
+    dx, d_weight = linear_gradients(x, weight, grad)
+    assert dx.shape == x.shape
+    assert torch.equal(d_weight, torch.zeros(7, 12))
+
+
 def test_parts_of_a_tensor():
     x, weight, _, _ = inputs((2, 3, 4, 10), 6)
     torch.testing.assert_close(

@@ -76,7 +76,7 @@ class Kernel:
     def kept(self, problem: Problem) -> Tensor:
         """Room for the states that the backward pass starts from."""
         size = self.library.kmunet_kept_size(ctypes.byref(problem.with_tensors({})))
-        return torch.empty(size)
+        return torch.empty(size, dtype=torch.float32)  # whatever the default is
 
     def forward(self, problem: Problem, **tensors: Tensor | None) -> None:
         """Write `y`, and `kept` if it is given."""

@@ -19,15 +19,14 @@ struct Forward : Segment {
   V y[STEPS][BLOCKS];
   Aligned own;  // the states, where none are kept
 
-  // One image, all directions, some blocks of channels.
-  void run(int64_t b, int64_t first, int64_t last) {
-    for (int64_t k = 0; k < p.directions; k++)
-      for (int64_t s = 0; s < p.segments(); s++) {
-        open(b, k, s, s + 1);
-        for (int64_t w = first; w < last; w++) block(w, s);
-      }
+  // One direction of an image, some blocks of channels, into y or added to it.
+  void run(int64_t b, int64_t k, int64_t first, int64_t last, float *to, bool add) {
+    for (int64_t s = 0; s < p.segments(); s++) {
+      open(b, k, s, s + 1);
+      for (int64_t w = first; w < last; w++) block(w, s, to, add);
+    }
   }
-  void block(int64_t w, int64_t s) {
+  void block(int64_t w, int64_t s, float *to, bool add) {
     const V *skip = weights.skip.data + weights.at(direction, w, 1);
     prepare<false>(w);
     for (int t = 0; t < steps; t++)
@@ -37,11 +36,11 @@ struct Forward : Segment {
     V *after = states(s + 1) + w * padded * BLOCKS;
     for (int64_t n = 0; n < padded; n += GROUP) {
       prefetch(n, w, ahead, steps_ahead, {p.x});
-      prefetch(n, w, token, steps, {p.y});
+      prefetch(n, w, token, steps, {to});
       scan(A + n * BLOCKS, before + n * BLOCKS, after + n * BLOCKS, rank + n);
     }
     for (int t = 0; t < steps; t++)
-      store(p.y + offset(t) + w * WIDTH, y[t], channels(w), p.shared && direction > 0);
+      store(to + offset(t) + w * WIDTH, y[t], channels(w), add);
   }
   // The states before segment s; those after the last are not kept.
   V *states(int64_t s) {
@@ -235,6 +234,30 @@ void parallel(const Problem &p, const Parameters &weights, int64_t tasks, Task t
   share(p.threads, tasks, make, task);
 }
 
+// Where the directions that share an array write: in turn into the array itself, or
+// apart where several are under way at once, and added afterwards. The same sums.
+struct Directions {
+  const Problem &p;
+  float *to;
+  const bool apart;
+  const int64_t total;
+  std::unique_ptr<float[]> others;
+
+  Directions(const Problem &q, float *array, bool at_once)
+      : p(q), to(array), apart(q.shared && at_once),
+        total(p.batch * p.length() * p.columns()),
+        others(apart ? new float[(p.directions - 1) * total] : nullptr) {}
+  float *of(int64_t k) { return apart && k > 0 ? others.get() + (k - 1) * total : to; }
+  bool adds(int64_t k) const { return p.shared && !apart && k > 0; }
+  void add() {
+    if (!apart) return;
+    share_rows(p.threads, total, 1 << 14, [&](int64_t first, int64_t last) {
+      for (int64_t k = 1; k < p.directions; k++)
+        for (int64_t i = first; i < last; i++) to[i] += of(k)[i];
+    });
+  }
+};
+
 // The sums of one array over the images, in their order, out of the lanes.
 void gather(const Problem &p, const V *sums, int64_t size, int64_t n, int64_t used,
             float scale, float *to) {
@@ -263,12 +286,18 @@ int64_t kmunet_kept_size(const Problem *p) {
 void kmunet_forward(const Problem *problem) {
   const Problem &p = *problem;
   const Parameters weights(p);
-  // Whole images where they share out evenly, else a block of channels at a time.
-  const int64_t parts = p.batch % p.threads == 0 ? 1 : p.wide();
-  parallel<Forward>(p, weights, p.batch * parts, [&](Forward &worker, int64_t i) {
-    const int64_t w = i % parts, last = parts == 1 ? p.wide() : w + 1;
-    worker.run(i / parts, w, last);
+  // Whole images where they share out evenly, else a block of channels at a time; where
+  // that does not either, a direction of it.
+  const int64_t K = p.directions, parts = p.batch % p.threads == 0 ? 1 : p.wide();
+  const bool whole = p.batch * parts % p.threads == 0;
+  Directions y(p, p.y, !whole);
+  const int64_t lines = whole ? 1 : K;
+  parallel<Forward>(p, weights, p.batch * parts * lines, [&](Forward &worker, int64_t i) {
+    const int64_t w = i / lines % parts, last = parts == 1 ? p.wide() : w + 1;
+    for (int64_t k = i % lines; k < K; k += lines)
+      worker.run(i / lines / parts, k, w, last, y.of(k), y.adds(k));
   });
+  y.add();
 }
 
 void kmunet_backward(const Problem *problem) {
@@ -284,19 +313,14 @@ void kmunet_backward(const Problem *problem) {
   };
   // Whole images where they share out evenly; else a direction at a time, and the
   // gradients of x are added afterwards, in the same order.
-  const bool whole = !p.shared || p.batch % p.threads == 0;
-  const int64_t total = p.batch * p.length() * p.columns();
-  std::vector<float> apart(whole ? 0 : (K - 1) * total);
-  auto target = [&](int64_t k) {
-    return whole || k == 0 ? p.dx : apart.data() + (k - 1) * total;
-  };
-  const int64_t tasks = whole && p.shared ? p.batch : lines;
+  const bool whole = p.shared && p.batch % p.threads == 0;
+  Directions dx(p, p.dx, !whole);
+  const int64_t tasks = whole ? p.batch : lines, step = whole ? K : 1;
   parallel<Backward>(p, weights, tasks, [&](Backward &worker, int64_t i) {
-    if (tasks == lines) return worker.run(i / K, i % K, target(i % K), false, of(i));
-    for (int64_t k = 0; k < K; k++) worker.run(i, k, p.dx, k > 0, of(i * K + k));
+    for (int64_t line = i * step; line < (i + 1) * step; line++)
+      worker.run(line / K, line % K, dx.of(line % K), dx.adds(line % K), of(line));
   });
-  for (int64_t i = 0; !whole && i < total; i++)
-    for (int64_t k = 1; k < K; k++) p.dx[i] += apart[(k - 1) * total + i];
+  dx.add();
   gather(p, sums[0].data, sizes[0], p.padded(), p.states, 1, p.dA);
   gather(p, sums[1].data, sizes[1], p.rank, p.rank, 1, p.dweight);
   gather(p, sums[2].data, sizes[2], 1, 1, 1, p.dbias);

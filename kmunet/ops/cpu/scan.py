@@ -45,7 +45,7 @@ def scan_with(
     delta_softplus: bool = False,
 ) -> Tensor:
     """The same with a given build of the kernel, for any dtype."""
-    B, C = grouped(u, delta, A, B, C)
+    B, C = grouped(u, delta, A, B, C, D, delta_bias)
     return apply(Scan(of), (u, delta, A, B, C, D, delta_bias), delta_softplus)
 
 
@@ -66,7 +66,7 @@ class Scan:
         """y (B, D, L), and the states that the backward pass starts from."""
         inputs, problem = _inputs(tensors), _problem(softplus, *_sizes(tensors))
         kept = self.of.kept(problem) if keep else None
-        y = torch.empty(inputs["x"].shape)  # type: ignore[union-attr]
+        y = torch.empty_like(inputs["x"])  # type: ignore[arg-type]
         self.of.forward(problem, **inputs, y=y, kept=kept)
         return y.transpose(1, 2), kept
 

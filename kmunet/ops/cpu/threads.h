@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <system_error>
 #include <thread>
 #include <vector>
 #include "vector.h"
@@ -19,7 +20,10 @@ void share(int64_t threads, int64_t tasks, MakeWorker make, Task task) {
     for (int64_t i; (i = next++) < tasks;) task(*worker, i);
   };
   std::vector<std::thread> others;
-  for (int64_t i = 1; i < std::min(threads, tasks); i++) others.emplace_back(loop);
+  try {
+    for (int64_t i = 1; i < std::min(threads, tasks); i++) others.emplace_back(loop);
+  } catch (const std::system_error &) {  // a limit of processes: those there are do it
+  }
   loop();
   for (auto &thread : others) thread.join();
 }

@@ -1,7 +1,7 @@
 """What the Triton kernels share: where a step reads, its dt, and how sums are made.
 
-Channels lie in the lanes of a warp, the states of a channel in registers of one lane,
-so that a step needs no exchange between lanes. Only functions of triton.language's
+Channels lie in the lanes of a warp, the states of a channel in registers of one lane, a
+tensor of channels for each: a step of the states needs no exchange between lanes. Only functions of triton.language's
 core are used: those written in Triton itself are not interpreted once imported.
 """
 
@@ -35,8 +35,8 @@ def position(i: "Any", low: "Any", high: "Any", backwards: "Any") -> "Any":
 
 @triton.jit
 def softplus(z: "Any") -> "Any":
-    """log(1 + exp(z)), exact for small exp(z) too; z itself above 20."""
-    e = tl.exp2(tl.minimum(z, 20.0) * LOG2E)
+    """log(1 + exp(z)), exact for small exp(z) too; z itself above 20, NaN for NaN."""
+    e = tl.exp2(z * LOG2E)
     series = e * (1 - e * (0.5 - e * (0.33333334 - e * (0.25 - e * 0.2))))
     return tl.where(z > 20.0, z, tl.where(e < 0.03, series, tl.log(1 + e)))
 
