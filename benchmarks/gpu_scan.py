@@ -1,10 +1,10 @@
 """The seven 2-D scans on a GPU: right, the same on every run, and how fast.
 
 `python -m benchmarks.gpu_scan --out gpu-scan.json` needs torch and triton alone. It
-holds Triton's values and gradients against float64, runs ten times for the same bits,
-and times all versions by CUDA events, beside the GPU's own limits measured in the same
-run. `--sweep` times other ways to cut the scans up; `--tiny` runs all of it in Triton's
-interpreter.
+holds Triton's values and gradients against float64, asks for the same bits from ten
+runs and from every configuration of the tuning, and times all versions by CUDA events,
+beside the GPU's own limits measured in the same run. `--sweep` times other ways to cut
+the scans up; `--tiny` runs all of it in Triton's interpreter.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ class Bench:
         }
 
     def check(self, shape: Shape, dtype: torch.dtype) -> dict[str, Any]:
-        """Largest errors as shares of the largest numbers, and equal bits ten times."""
+        """Largest errors as shares of the largest numbers, and whether bits repeat."""
         from kmunet.ops import use_backend
 
         tensors = replace(shape, batch=min(shape.batch, 2)).inputs(self.device, dtype)
@@ -145,6 +145,7 @@ class Bench:
             runs = [
                 self._results(tensors) for _ in range(10 if self.repeats > 1 else 2)
             ]
+            runs += self._configured(tensors)
         with use_backend("chunked"):
             truth = self._results([t.double() for t in tensors])
         errors = {
@@ -154,6 +155,21 @@ class Bench:
         same = all(all(map(torch.equal, runs[0], again)) for again in runs[1:])
         good = same and max(errors.values()) < TOLERANCE[dtype]
         return {"errors": errors, "same_bits": same, "good": good}
+
+    def _configured(self, tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+        """The results with every configuration that a kernel's tuning may choose."""
+        from kmunet.ops.triton.chunks import chunk_ends
+        from kmunet.ops.triton.gradients import gradients
+        from kmunet.ops.triton.outputs import outputs
+        from kmunet.ops.triton.tuning import BLOCKS, REGISTERS
+
+        tuned = (chunk_ends, BLOCKS), (outputs, BLOCKS), (gradients, REGISTERS)
+        for kernel, configs in tuned:
+            before = kernel.configs
+            for config in configs:
+                kernel.configs = [config]
+                yield self._results(tensors)
+            kernel.configs = before
 
     def _results(self, tensors: list[Tensor]) -> list[Tensor]:
         from kmunet.ops import selective_scan_2d
@@ -289,6 +305,13 @@ def totals(bench: Bench, report: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def all_right(report: dict[str, Any]) -> bool:
+    labels = ("float32", "bfloat16")
+    return all(
+        scan[name]["check"]["good"] for scan in report["scans"] for name in labels
+    )
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_scan")
     parser.add_argument("--out", type=Path, default=Path("gpu-scan.json"))
@@ -312,7 +335,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.write_text(json.dumps(report, indent=1) + "\n")
     for name, value in report["total"].items():
         print(f"{name:50} {value:.4g}")
-    good = all(s[d]["check"]["good"] for s in report["scans"] for d in ("float32",))
+    good = all_right(report)
     print("all right" if good else "WRONG: see the lines above")
     return 0 if good else 1
 

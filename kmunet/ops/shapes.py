@@ -37,9 +37,7 @@ def grouped(
             )
     for name, vector in (("D", D), ("delta_bias", delta_bias)):
         if vector is not None and tuple(vector.shape) != (channels,):
-            raise ValueError(
-                f"{name} must be ({channels},), got {tuple(vector.shape)}"
-            )
+            raise ValueError(f"{name} must be ({channels},), got {tuple(vector.shape)}")
     return B, C
 
 

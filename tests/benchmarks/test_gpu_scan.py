@@ -1,24 +1,48 @@
 """The GPU's benchmark from end to end, in Triton's interpreter."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from benchmarks import gpu_scan
 
+TINIER = """
+import sys
+from benchmarks import gpu_scan
 
-def test_tiny(tmp_path, monkeypatch, capsys):
+gpu_scan.TINY = [gpu_scan.Shape("one", 2, 2, 1, 1, 1)]
+sys.exit(gpu_scan.main(["--tiny", "--out", sys.argv[1]]))
+"""
+
+
+def test_tiny(tmp_path):
+    """In a process of its own: here kernels may be imported for a GPU."""
     pytest.importorskip("triton", reason="triton is not installed")
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr(gpu_scan, "TINY", [gpu_scan.Shape("one", 2, 2, 1, 1, 2)])
-    assert gpu_scan.main(["--tiny", "--out", str(tmp_path / "out.json")]) == 0
-    report = json.loads((tmp_path / "out.json").read_text())
+    out = tmp_path / "out.json"
+    done = subprocess.run(
+        [sys.executable, "-c", TINIER, str(out)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "all right" in done.stdout
+    report = json.loads(out.read_text())
     (scan,) = report["scans"]
     for dtype in ("float32", "bfloat16"):
         assert scan[dtype]["check"]["good"]
         assert set(scan[dtype]) >= {"kernels", "triton", "chunked"}
     assert report["total"]["float32 triton forward"] > 0
-    assert "all right" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", ["float32", "bfloat16"])
+def test_one_wrong_dtype_is_enough_to_fail(wrong):
+    scan = {name: {"check": {"good": True}} for name in ("float32", "bfloat16")}
+    assert gpu_scan.all_right({"scans": [scan]})
+    assert not gpu_scan.all_right(
+        {"scans": [scan | {wrong: {"check": {"good": False}}}]}
+    )
 
 
 def test_a_machine_without_a_gpu_is_told_what_runs(capsys):

@@ -53,7 +53,7 @@ def on(version, tensors):
     return [t.to(version.device) for t in tensors]
 
 
-def found_y(u, delta, A, B, C, D, bias, softplus=True):
+def found_y(u, delta, A, B, C, D=None, bias=None, softplus=True):
     return selective_scan(
         u, delta, A, B, C, D, delta_bias=bias, delta_softplus=softplus
     )

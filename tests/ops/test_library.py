@@ -221,7 +221,9 @@ def test_operators_serve_any_device(name, kind):
 def test_the_operator_checks_shapes():
     tensors = inputs_2d(1, 3, 2, 4, 2, 1, torch.float32)
     with pytest.raises(ValueError, match="Ds must be"):
-        scan_2d(tensors[0].permute(0, 2, 3, 1), *tensors[1:5], tensors[5][:3], "auto", 0)
+        scan_2d(
+            tensors[0].permute(0, 2, 3, 1), *tensors[1:5], tensors[5][:3], "auto", 0
+        )
     u, delta, A, B, C, D, bias = inputs(1, 1, 2, 2, 3, torch.float32)
     with pytest.raises(ValueError, match="D must be"):
         scan(u, delta, A, B, C, D[:1], bias, True, "auto", False)

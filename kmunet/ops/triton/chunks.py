@@ -29,7 +29,7 @@ def chunk_ends(
     height: "Any",
     width: "Any",
     channels: "Any",
-    states: "Any",
+    states: tl.constexpr,
     chunk: "Any",
     chunks: "Any",
     directions: tl.constexpr,
@@ -39,12 +39,12 @@ def chunk_ends(
     plus: tl.constexpr,
     shared: tl.constexpr,
     adjoint: tl.constexpr,
-    wide: tl.constexpr,
+    group: tl.constexpr,
     block: tl.constexpr,
 ) -> None:
     """ends (B, K, chunks, N, D) and spans = sum dt (B, K, chunks, D).
 
-    `adjoint`: of q, backwards, with the gradient of y in x. `wide`: N or more.
+    `adjoint`: of q, backwards, with the gradient of y in x. `group`: states at a time.
     """
     blocks = (channels + block - 1) // block
     program = tl.program_id(0)
@@ -52,11 +52,8 @@ def chunk_ends(
     j, line = rest % chunks, (rest // chunks).to(tl.int64)
     k, b = line % directions, line // directions
     d = part * block + tl.arange(0, block)
-    n = tl.arange(0, wide)[:, None]
-    ok, used = d < channels, n < states
+    ok = d < channels
     channel = k * channels + d
-    mask = used & ok[None, :]
-    decay = tl.load(A + channel[None, :] * states + n, mask=mask, other=0.0) * LOG2E
     found = weights(weight, channel, ok, rank)
     start = tl.load(bias + channel, mask=ok, other=0.0) if has_bias else 0.0
     length, stride = height * width, directions * channels
@@ -68,27 +65,49 @@ def chunk_ends(
     low = j * chunk
     high = tl.minimum(low + chunk, length)
     size = rank + 2 * states
-    state = tl.full([wide, block], 0.0, tl.float32)
-    span = tl.full([block], 0.0, tl.float32)
-    for i in range(high - low):
-        at = position(i, low, high, backwards != adjoint)
-        p = b * length + pixel(at, height, width, columns)
-        row = proj + (p * directions + k) * size
-        value = tl.load(x + p * pitch + shift + d, mask=ok, other=0.0).to(tl.float32)
-        dt = time_step(
-            delta + p * stride + channel, row, found, start, ok, rank, has_delta, plus
-        )
-        a = tl.exp2(dt[None, :] * decay)
-        if adjoint:
-            C = tl.load(row + rank + states + n, mask=used, other=0.0).to(tl.float32)
-            state = a * (C * value[None, :] + state)
-        else:
-            B = tl.load(row + rank + n, mask=used, other=0.0).to(tl.float32)
-            state = a * state + (dt * value)[None, :] * B
-        span += dt
     place = line * chunks + j
-    tl.store(ends + (place * states + n) * channels + d[None, :], state, mask=mask)
-    tl.store(spans + place * channels + d, span, mask=ok)
+    offset: tl.constexpr = rank + states if adjoint else rank  # of C, of B
+    for first in range(0, states, group):
+        decay, state = (), ()
+        for n in tl.static_range(group):
+            used = ok & (first + n < states)
+            A_n = tl.load(A + channel * states + first + n, mask=used, other=0.0)
+            decay = decay + (A_n * LOG2E,)
+            state = state + (tl.full([block], 0.0, tl.float32),)
+        span = tl.full([block], 0.0, tl.float32)
+        for i in range(high - low):
+            at = position(i, low, high, backwards != adjoint)
+            p = b * length + pixel(at, height, width, columns)
+            row = proj + (p * directions + k) * size
+            value = tl.load(x + p * pitch + shift + d, mask=ok, other=0.0)
+            value = value.to(tl.float32)
+            dt = time_step(
+                delta + p * stride + channel,
+                row,
+                found,
+                start,
+                ok,
+                rank,
+                has_delta,
+                plus,
+            )
+            new = ()
+            for n in tl.static_range(group):
+                given = tl.load(
+                    row + offset + first + n, mask=first + n < states, other=0.0
+                ).to(tl.float32)
+                a = tl.exp2(dt * decay[n])
+                if adjoint:
+                    new = new + (a * (given * value + state[n]),)
+                else:
+                    new = new + (a * state[n] + (dt * value) * given,)
+            state = new
+            span += dt
+        for n in tl.static_range(group):
+            used = ok & (first + n < states)
+            here = (place * states + first + n) * channels + d
+            tl.store(ends + here, state[n], mask=used)
+        tl.store(spans + place * channels + d, span, mask=ok)
 
 
 @triton.jit

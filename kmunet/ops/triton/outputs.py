@@ -1,7 +1,9 @@
 """y of every chunk from the state it begins with; states kept for the backward pass.
 
-In two dimensions a program takes a direction and its reverse over the same pixels, one
+A state is a tensor of channels of its own, and y a sum over states in their order. In
+two dimensions a program takes a direction and its reverse over the same pixels, one
 after the other, and adds the second to what it wrote before: no atomics, no copies.
+So it does with states beyond the first `group`.
 """
 
 from typing import Any
@@ -9,18 +11,11 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from kmunet.ops.triton.steps import (
-    LOG2E,
-    add,
-    pixel,
-    position,
-    time_step,
-    weights,
-)
-from kmunet.ops.triton.tuning import tuned_registers
+from kmunet.ops.triton.steps import LOG2E, pixel, position, time_step, weights
+from kmunet.ops.triton.tuning import tuned
 
 
-@tuned_registers
+@tuned
 @triton.jit
 def outputs(
     x: "Any",
@@ -37,7 +32,7 @@ def outputs(
     height: "Any",
     width: "Any",
     channels: "Any",
-    states: "Any",
+    states: tl.constexpr,
     chunk: "Any",
     chunks: "Any",
     directions: tl.constexpr,
@@ -49,7 +44,7 @@ def outputs(
     shared: tl.constexpr,
     keep: tl.constexpr,
     tile: tl.constexpr,
-    wide: tl.constexpr,
+    group: tl.constexpr,
     block: tl.constexpr,
 ) -> None:
     """y (2, B, L, D) where shared (rows, columns), else (B, L, K D).
@@ -64,9 +59,7 @@ def outputs(
     j, line = rest % chunks, (rest // chunks).to(tl.int64)
     axis, b = line % lines, line // lines
     d = part * block + tl.arange(0, block)
-    n = tl.arange(0, wide)[:, None]
-    ok, used = d < channels, n < states
-    mask = used & ok[None, :]
+    ok = d < channels
     length, stride = height * width, directions * channels
     pitch, shift, columns = stride, axis * channels, False
     if shared:
@@ -77,41 +70,54 @@ def outputs(
     for second in range(passes):  # not unrolled: half the code
         k = axis + 2 * second
         channel = k * channels + d
-        decay = tl.load(A + channel[None, :] * states + n, mask=mask, other=0.0) * LOG2E
         found = weights(weight, channel, ok, rank)
         start = tl.load(bias + channel, mask=ok, other=0.0) if has_bias else 0.0
         D = tl.load(skip + channel, mask=ok, other=0.0) if has_skip else 0.0
         place = (b * directions + k) * chunks + j
-        rows = (place * states + n) * channels + d[None, :]
-        state = tl.load(starts + rows, mask=mask, other=0.0)
-        for t in range((high - low + tile - 1) // tile):
-            if keep:
-                rows = ((place * tiles + t) * states + n) * channels + d[None, :]
-                tl.store(kept + rows, state, mask=mask)
-            for i in range(t * tile, tl.minimum(t * tile + tile, high - low)):
-                at = position(i, low, high, second == 1)
-                p = b * length + pixel(at, height, width, columns)
-                row = proj + (p * directions + k) * size
-                read = p * pitch + (0 if shared else shift) + d
-                u = tl.load(x + read, mask=ok, other=0.0).to(tl.float32)
-                dt = time_step(
-                    delta + p * stride + channel,
-                    row,
-                    found,
-                    start,
-                    ok,
-                    rank,
-                    has_delta,
-                    plus,
-                )
-                B = tl.load(row + rank + n, mask=used, other=0.0).to(tl.float32)
-                C = tl.load(row + rank + states + n, mask=used, other=0.0)
-                a = tl.exp2(dt[None, :] * decay)
-                state = a * state + (dt * u)[None, :] * B
-                value = tl.reduce(state * C.to(tl.float32), 0, add) + D * u
-                write = y + p * pitch + shift + d
-                if shared:
-                    before = d < tl.where(second == 1, channels, 0)
-                    value += tl.load(write, mask=before, other=0.0)
-                tl.store(write, value, mask=ok)
-        tl.debug_barrier()  # what one lane wrote another may read and add to
+        for first in range(0, states, group):
+            decay, state = (), ()
+            for n in tl.static_range(group):
+                used = ok & (first + n < states)
+                A_n = tl.load(A + channel * states + first + n, mask=used, other=0.0)
+                here = (place * states + first + n) * channels + d
+                decay = decay + (A_n * LOG2E,)
+                state = state + (tl.load(starts + here, mask=used, other=0.0),)
+            for t in range((high - low + tile - 1) // tile):
+                if keep:
+                    for n in tl.static_range(group):
+                        used = ok & (first + n < states)
+                        rows = ((place * tiles + t) * states + first + n) * channels
+                        tl.store(kept + rows + d, state[n], mask=used)
+                for i in range(t * tile, tl.minimum(t * tile + tile, high - low)):
+                    at = position(i, low, high, second == 1)
+                    p = b * length + pixel(at, height, width, columns)
+                    row = proj + (p * directions + k) * size
+                    read = p * pitch + (0 if shared else shift) + d
+                    u = tl.load(x + read, mask=ok, other=0.0).to(tl.float32)
+                    dt = time_step(
+                        delta + p * stride + channel,
+                        row,
+                        found,
+                        start,
+                        ok,
+                        rank,
+                        has_delta,
+                        plus,
+                    )
+                    value = tl.where(first == 0, D * u, 0.0)
+                    new = ()
+                    for n in tl.static_range(group):
+                        of_B, exists = row + rank + first + n, first + n < states
+                        B = tl.load(of_B, mask=exists, other=0.0).to(tl.float32)
+                        C = tl.load(of_B + states, mask=exists, other=0.0)
+                        h = tl.exp2(dt * decay[n]) * state[n] + (dt * u) * B
+                        value += h * C.to(tl.float32)
+                        new = new + (h,)
+                    state = new
+                    write = y + p * pitch + shift + d
+                    if shared or states > group:
+                        again = (second == 1) | (first > 0)
+                        before = d < tl.where(again, channels, 0)
+                        value += tl.load(write, mask=before, other=0.0)
+                    tl.store(write, value, mask=ok)
+            tl.debug_barrier()  # what one lane wrote another may read and add to

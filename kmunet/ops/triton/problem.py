@@ -11,7 +11,8 @@ from kmunet.ops.triton.gradients import gradients
 from kmunet.ops.triton.outputs import outputs
 from kmunet.ops.triton.plan import Plan
 
-BLOCK = 32  # channels of a program of `carry` and `outputs`: a warp
+BLOCK = 32  # channels of a program of `carry`: a warp
+GROUP = 16  # states at a time: with more, registers spill and compiling takes minutes
 LAUNCH: dict[str, Any] = {"num_warps": 1, "num_stages": 1}
 # A multiply and an add are one operation, whatever Triton's default becomes.
 FUSED: dict[str, Any] = {"enable_fp_fusion": True}
@@ -72,11 +73,11 @@ class Problem:
 
     def _forward(self, keep: bool) -> tuple[Tensor, Tensor | None]:
         starts = self._carried(self.x, adjoint=False)
-        y = self._slots(self.x.dtype)
+        # A y that is added to is float32.
+        y = self._slots(self.x.dtype if self.states <= GROUP else torch.float32)
         kept = self._float(self.kept_size() if keep else 0)
         given = (*self._inputs(self.x), self._or(self.skip), starts, y, kept)
-        blocks = -(-self.channels // BLOCK)
-        outputs[(self.lines() * self.chunks * blocks,)](
+        outputs[self._grid(self.lines())](
             *given,
             self.batch,
             *self._sizes(),
@@ -84,8 +85,7 @@ class Problem:
             has_skip=self.skip is not None,
             keep=keep,
             tile=self.plan.tile,
-            wide=self._wide(),
-            block=BLOCK,
+            group=min(self.states, GROUP),
             **FUSED,
         )
         return self._merged(y), kept if keep else None
@@ -148,7 +148,7 @@ class Problem:
             *self._sizes(),
             **self._switches(),
             adjoint=adjoint,
-            wide=self._wide(),
+            group=min(self.states, GROUP),
             **FUSED,
         )
         blocks = -(-self.channels // BLOCK)
@@ -184,9 +184,6 @@ class Problem:
             "plus": self.softplus,
             "shared": self.shared,
         }
-
-    def _wide(self) -> int:
-        return 1 << (self.states - 1).bit_length()
 
     def _grid(self, lines: int) -> Any:
         channels, programs = self.channels, lines * self.chunks

@@ -11,7 +11,7 @@ from kmunet.errors import ConfigError
 from kmunet.ops.backend import Inputs, Optional
 from kmunet.ops.triton.plan import plan
 from kmunet.ops.triton.problem import Problem
-from kmunet.ops.triton.tuning import interpreted
+from kmunet.ops.triton.tuning import INTERPRETED
 
 
 class TritonScan:
@@ -142,9 +142,15 @@ def _problem_2d(pixels: Tensor, proj: Tensor, *others: Tensor) -> Problem:
 
 
 def check_device(x: Tensor) -> None:
-    """Raise ConfigError where Triton cannot run on the tensor."""
-    if x.device.type == "cpu" and not interpreted():
+    """Raise ConfigError where the kernels, as imported, cannot run on the tensor."""
+    on_cpu = x.device.type == "cpu"
+    if INTERPRETED and not on_cpu:
+        raise ConfigError(
+            "Triton's kernels were imported with TRITON_INTERPRET=1, for a CPU: "
+            f"start again without it to scan on {x.device.type}"
+        )
+    if on_cpu and not INTERPRETED:
         raise ConfigError(
             "scan backend 'triton' needs a CUDA device (on a CPU only Triton's "
-            "interpreter, TRITON_INTERPRET=1): choose 'auto'"
+            "interpreter, TRITON_INTERPRET=1 from the start): choose 'auto'"
         )

@@ -1,8 +1,9 @@
 """What the Triton kernels share: where a step reads, its dt, and how sums are made.
 
 Channels lie in the lanes of a warp, the states of a channel in registers of one lane, a
-tensor of channels for each: a step of the states needs no exchange between lanes. Only functions of triton.language's
-core are used: those written in Triton itself are not interpreted once imported.
+tensor of channels for each: a step of the states needs no exchange between lanes. Only
+functions of triton.language's core are used: those written in Triton itself are not
+interpreted once imported.
 """
 
 from typing import Any

@@ -12,32 +12,33 @@ import triton
 KEY = ["channels", "states", "chunk", "rank"]
 
 
-def interpreted() -> bool:
-    """Whether Triton runs kernels in Python, on tensors of any device."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
+# Whether Triton runs kernels in Python: it decides so once, as they are imported.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _config(registers: int | None = None, **sizes: int) -> Any:
+    return triton.Config(sizes, num_warps=1, num_stages=1, maxnreg=registers)
+
+
+BLOCKS = [_config(block=32), _config(block=64)]  # channels: one or two a lane
+REGISTERS = [_config(), _config(128)]  # of a lane: more, or more programs at once
 
 
 def tuned(kernel: Any) -> Any:
-    """Choose `block` and warps by time, once for each device and size.
+    """Choose `block` by time, once for each device and size.
 
-    Only for a kernel without sums over states or channels: the compiler lays them out,
-    and so orders them, by the block.
+    Only for a kernel without sums over channels: the compiler lays them out, and so
+    orders them, by the block.
     """
-    sizes = ((32, 1), (64, 1), (64, 2), (128, 2), (128, 4))
-    return _autotuned(kernel, [_config(warps, block=block) for block, warps in sizes])
+    return _autotuned(kernel, BLOCKS)
 
 
 def tuned_registers(kernel: Any) -> Any:
-    """Choose how many registers a lane may have: more, or more programs at once."""
-    limits: tuple[int | None, ...] = (None, 128)
-    return _autotuned(kernel, [_config(1, limit) for limit in limits])
-
-
-def _config(warps: int, registers: int | None = None, **sizes: int) -> Any:
-    return triton.Config(sizes, num_warps=warps, num_stages=1, maxnreg=registers)
+    """Choose how many registers a lane may have, in the same way."""
+    return _autotuned(kernel, REGISTERS)
 
 
 def _autotuned(kernel: Any, configs: list[Any]) -> Any:
-    if interpreted():  # there is nothing to time
+    if INTERPRETED:  # there is nothing to time
         return triton.autotune(configs[:1], key=KEY)(kernel)
     return triton.autotune(configs, key=KEY, cache_results=True)(kernel)

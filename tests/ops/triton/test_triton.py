@@ -1,5 +1,6 @@
 """Triton's kernels: what compiles, how scans are cut up, and what is refused."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,10 +10,10 @@ import pytest
 import torch
 
 from kmunet.errors import ConfigError
-from kmunet.ops import selective_scan_2d, use_backend
+from kmunet.ops import selective_scan, selective_scan_2d, use_backend
 from kmunet.ops.triton import usable
 from kmunet.ops.triton.plan import Plan, plan
-from tests.ops.samples import NAMES_2D, assert_same, inputs_2d, results
+from tests.ops.samples import NAMES_2D, assert_same, inputs, inputs_2d, results
 
 pytest.importorskip("triton", reason="triton is not installed")
 
@@ -29,9 +30,15 @@ def test_every_kernel_compiles_for_a_gpu(tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = done.stdout.splitlines()
-    assert len(lines) == 12
-    assert all("REG:" in line for line in lines)
+    kernels = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(kernels) == 20
+    for kernel in kernels:
+        assert kernel["conversions"] == kernel["shared"] == 0, kernel
+        if kernel["kernel"] == "gradients":  # spills outside the loop over the states
+            assert kernel["stack"] <= 128, kernel
+        else:
+            assert kernel["stack"] == 0, kernel
+            assert kernel["registers"] <= 128, kernel
 
 
 def test_a_plan_depends_on_neither_batch_nor_device():
@@ -51,32 +58,79 @@ def test_refused_without_a_gpu(monkeypatch):
         use_backend("triton")
 
 
-@pytest.mark.parametrize("cut", [Plan(3, 32, 2), Plan(4, 32, 4), Plan(64, 32, 3)])
-def test_any_plan_gives_the_same_result(monkeypatch, cut):
-    """Chunks that tiles do not divide, one chunk, one tile."""
+@pytest.fixture
+def device(monkeypatch):
     if torch.cuda.is_available():
-        device = "cuda"
-    else:
-        monkeypatch.setenv("TRITON_INTERPRET", "1")
-        device = "cpu"
+        return "cuda"
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    return "cpu"
+
+
+@pytest.mark.parametrize(("interpreted", "place"), [(True, "meta"), (False, "cpu")])
+def test_kernels_imported_for_another_device(device, monkeypatch, interpreted, place):
     from kmunet.ops.triton import scan
 
-    monkeypatch.setattr(scan, "plan", lambda *sizes: cut)
-    tensors = inputs_2d(1, 2, 2, 4, 2, 1, torch.float32)
+    monkeypatch.setattr(scan, "INTERPRETED", interpreted)
+    with pytest.raises(ConfigError, match="TRITON_INTERPRET=1"):
+        scan.check_device(torch.empty(1, device=place))
+
+
+def results_2d(device, tensors):
     with use_backend("triton"):
-        found = results(selective_scan_2d, [t.to(device) for t in tensors], NAMES_2D)
+        return results(selective_scan_2d, [t.to(device) for t in tensors], NAMES_2D)
+
+
+def assert_right(found, tensors):
     with use_backend("naive"):
         truth = results(selective_scan_2d, [t.double() for t in tensors], NAMES_2D)
     assert_same(found, truth, 5e-6)
 
 
-def test_opcheck(monkeypatch):
+@pytest.mark.parametrize("cut", [Plan(3, 32, 2), Plan(4, 32, 4), Plan(64, 32, 3)])
+def test_any_plan_gives_the_same_result(device, monkeypatch, cut):
+    """Chunks that tiles do not divide, one chunk, one tile."""
+    from kmunet.ops.triton import scan
+
+    monkeypatch.setattr(scan, "plan", lambda *sizes: cut)
+    tensors = inputs_2d(1, 2, 2, 4, 2, 1, torch.float32)
+    assert_right(results_2d(device, tensors), tensors)
+
+
+def test_more_states_than_fit_into_registers(device, monkeypatch):
+    from kmunet.ops.triton import problem, scan
+
+    monkeypatch.setattr(problem, "GROUP", 2)
+    monkeypatch.setattr(scan, "plan", lambda *sizes: Plan(3, 32, 2))
+    tensors = inputs_2d(1, 2, 1, 4, 5, 1, torch.float32)
+    assert_right(results_2d(device, tensors), tensors)
+    u, delta, A, B, C, *_ = inputs(1, 1, 2, 5, 4, torch.float16)
+    with use_backend("triton"):
+        y = selective_scan(*(t.to(device) for t in (u, delta, A, B, C)))
+    with use_backend("naive"):
+        truth = selective_scan(*(t.double() for t in (u, delta, A, B, C)))
+    assert y.dtype == torch.float16
+    assert_same({"y": y}, {"y": truth}, 2e-3)
+
+
+def test_every_block_gives_the_same_bits(device, monkeypatch):
+    from kmunet.ops.triton import scan
+    from kmunet.ops.triton.chunks import chunk_ends
+    from kmunet.ops.triton.outputs import outputs
+    from kmunet.ops.triton.tuning import BLOCKS
+
+    monkeypatch.setattr(scan, "plan", lambda *sizes: Plan(3, 32, 2))
+    tensors = inputs_2d(1, 34, 1, 4, 1, 1, torch.float32)
+    found = []
+    for config in BLOCKS:
+        for kernel in (chunk_ends, outputs):
+            monkeypatch.setattr(kernel, "configs", [config])
+        found.append(results_2d(device, tensors))
+    for again in found[1:]:
+        assert all(torch.equal(found[0][name], again[name]) for name in NAMES_2D)
+
+
+def test_opcheck(device):
     """Shapes and strides that a compiler is told are those that come out."""
-    if torch.cuda.is_available():
-        device = "cuda"
-    else:
-        monkeypatch.setenv("TRITON_INTERPRET", "1")
-        device = "cpu"
     from kmunet.ops.library_2d import scan_2d
 
     x, *weights = (t.to(device) for t in inputs_2d(1, 2, 1, 2, 1, 1, torch.float32))
