@@ -58,11 +58,12 @@ class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
         return whole + bool(rest and not self.drop_last) - self.first
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, numbers = self.epoch, range(self.first, self.first + len(self))
         order = np.arange(self.length)
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        for number in range(self.first, self.first + len(self)):
+            order = np.random.default_rng([self.seed, epoch]).permutation(order)
+        for number in numbers:
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
             first = self.rank * len(batch) // self.world_size
             last = (self.rank + 1) * len(batch) // self.world_size
-            yield [(self.epoch, int(position)) for position in batch[first:last]]
+            yield [(epoch, int(position)) for position in batch[first:last]]

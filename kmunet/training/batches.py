@@ -1,7 +1,9 @@
 """Batches on the device: this rank's share of each global batch, scaled."""
 
 from collections.abc import Iterator, Sized
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from kmunet.config import TrainParams
 
 Batch = tuple[Tensor, Tensor]
+_Loader = DataLoader[dict[str, Tensor]]
 
 
 class Samples(Sized, Protocol):
@@ -50,23 +53,40 @@ class Batches:
         self._place = reporter.rank, reporter.world_size
         self._mean = _channels(data.mean, device)
         self._std = _channels(data.std, device)
+        self._loaders: list[_Loader] = []
 
     def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Shuffled and augmented by (seed, epoch), from batch `first`; whole ones."""
-        return self._load(self._data.train, epoch, first, train=True)
+        return self._load(self._training, epoch, first)
 
     def validation(self) -> Iterator[Batch]:
         """All images in order; the last batch may be smaller."""
-        return self._load(self._data.validation, 0, 0, train=False)
+        return self._load(self._validation, 0, 0)
+
+    def close(self) -> None:
+        """End the processes that load; when collected after an error, each takes 5 s.
+
+        torch has nothing public for it.
+        """
+        for loader in self._loaders:
+            if loader._iterator is not None:
+                loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
 
     def pixels(self, image: Tensor) -> Tensor:
         """uint8 (B, S, S, 3) of what `train` and `validation` gave."""
         scaled = (image * self._std + self._mean) * 255
         return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
-    def _load(
-        self, samples: Samples, epoch: int, first: int, train: bool
-    ) -> Iterator[Batch]:
+    # One loader a split for all epochs: workers take half a second to start.
+    @cached_property
+    def _training(self) -> _Loader:
+        return self._loader(self._data.train, train=True)
+
+    @cached_property
+    def _validation(self) -> _Loader:
+        return self._loader(self._data.validation, train=False)
+
+    def _loader(self, samples: Samples, train: bool) -> _Loader:
         sampler = GlobalBatchSampler(
             len(samples),
             self._params.batch_size,
@@ -75,22 +95,53 @@ class Batches:
             shuffle=train,
             drop_last=train,
         )
-        sampler.set_epoch(epoch, first)
-        loader: DataLoader[dict[str, Tensor]] = DataLoader(
+        loader: _Loader = DataLoader(
             samples,  # type: ignore[arg-type]
             batch_sampler=sampler,
             num_workers=self._params.loader_workers,
             collate_fn=getattr(samples, "collate", None),
             pin_memory=self._device.type == "cuda",
+            persistent_workers=self._params.loader_workers > 0,
+            # Else it draws from torch's own, as often as workers are started.
+            generator=torch.Generator(),
         )
-        for batch in loader:
-            if len(batch["image"]):  # else fewer images than ranks are left
-                yield self._ready(batch)
+        self._loaders.append(loader)
+        return loader
+
+    def _load(self, loader: _Loader, epoch: int, first: int) -> Iterator[Batch]:
+        assert isinstance(loader.batch_sampler, GlobalBatchSampler)
+        loader.batch_sampler.set_epoch(epoch, first)
+        loaded = iter(loader)  # not in a thread: this forks
+        # A rank's batch is empty where fewer images than ranks are left.
+        ready = (self._ready(batch) for batch in loaded if len(batch["image"]))
+        if self._device.type != "cuda":
+            return ready
+        return ahead(ready, torch.cuda.current_stream(self._device))
 
     def _ready(self, batch: dict[str, Tensor]) -> Batch:
         image = batch["image"].to(self._device, non_blocking=True)
         mask = batch["mask"].to(self._device, non_blocking=True)
         return (image.float() / 255 - self._mean) / self._std, mask.unsqueeze(1).float()
+
+
+def ahead(
+    batches: Iterator[Batch], stream: torch.cuda.Stream | None
+) -> Iterator[Batch]:
+    """A thread gets the next of `batches` while the caller works on one.
+
+    `stream` is the caller's: copies on it are done before the caller's kernels use
+    them, and their memory is not used again before those are done.
+    """
+
+    def following() -> Batch | None:
+        with torch.cuda.stream(stream):  # a thread's own is the default one
+            return next(batches, None)
+
+    with ThreadPoolExecutor(1, "batches") as thread:
+        coming = thread.submit(following)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(following)
+            yield batch
 
 
 def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:

@@ -35,9 +35,16 @@ def copy_from_first(model: nn.Module) -> None:
 
 def any_rank(*flags: bool | Tensor, device: torch.device) -> list[bool]:
     """Which of `flags` is set on any rank, so that all do the same after it."""
-    found = torch.stack([torch.as_tensor(flag, device=device) for flag in flags]).int()
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    if not (dist.is_available() and dist.is_initialized()):
+        return [bool(flag) for flag in flags]
+    known = [False if isinstance(flag, Tensor) else flag for flag in flags]
+    pinned = device.type == "cuda"
+    found = torch.tensor(known, dtype=torch.int32, pin_memory=pinned)
+    found = found.to(device, non_blocking=True)
+    for place, flag in enumerate(flags):
+        if isinstance(flag, Tensor):
+            found[place] = flag
+    dist.all_reduce(found, op=dist.ReduceOp.MAX)
     return [bool(value) for value in found.tolist()]
 
 
