@@ -27,7 +27,12 @@ SCORING = (
     *(f"kmunet/{part}" for part in ("data", "evaluation", "inference")),
     "pipelines/scoring.py",
 )
-_PACKAGES = ("albumentations", "numpy", "opencv-python-headless", "torch")
+_PACKAGES: tuple[str, ...] = (
+    "albumentations",
+    "numpy",
+    "opencv-python-headless",
+    "torch",
+)
 
 
 @dataclass(frozen=True)
@@ -102,13 +107,17 @@ def code_digest(parts: Sequence[str] = TRAINING) -> str:
 
 
 def _environment(scan: str, device: torch.device) -> dict[str, str]:
-    chip = torch.backends.cpu.get_cpu_capability()
+    chip, packages = torch.backends.cpu.get_cpu_capability(), _PACKAGES
+    libraries = {}
     if device.type == "cuda":
-        chip = torch.cuda.get_device_name(device)
+        chip, packages = torch.cuda.get_device_name(device), (*_PACKAGES, "triton")
+        cudnn = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+        libraries = {"CUDA": str(torch.version.cuda), "cuDNN": cudnn}
     return {
         "device": f"{device.type}, {chip}",
         "machine": platform.machine(),
         "python": platform.python_version(),
         "scan backend": scan,
-        **{name: installed(name) for name in _PACKAGES},
+        **libraries,
+        **{name: installed(name) for name in packages},
     }

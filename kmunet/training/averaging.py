@@ -18,8 +18,13 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model, self.decay, self.steps = model, decay, 0
-        self.mean = {n: v.detach().clone() for n, v in model.state_dict().items()}
+        self.model, self.decay = model, decay
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all steps: from the model as it is."""
+        self.steps = 0
+        self.mean = {n: v.detach().clone() for n, v in self.model.state_dict().items()}
 
     @torch.no_grad()
     def update(self) -> None:

@@ -31,6 +31,7 @@ class TrainingState:
     epoch: int = 0  # epochs done
     batch: int = 0  # batches done of the next one
     step: int = 0  # steps done in all
+    lr: float = 0.0  # of the last step
     best_epoch: int = 0
     best_iou: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -84,25 +85,32 @@ def load_checkpoint(
     """Restore the parts in place; return the state and the best weights.
 
     Raises CheckpointError where files are missing, damaged or of another model;
-    nothing is changed then, unless the model is another.
+    nothing is changed then. Faults of a disk or a device are no checkpoint's, and pass.
     """
     from safetensors import SafetensorError
 
+    average: Mapping[str, Tensor] = {}
     try:
         state, tensors = _read(folder)
-        parts.model.load_state_dict(tensors["weights"])
-        _unflatten(parts.optimizer, tensors["optimizer"])
+        _verify(tensors["weights"], parts.model)
+        moments = _unflatten(tensors["optimizer"])
         if parts.average is not None:
-            parts.average.load(tensors["average"], state.averaged)
-        if state.scaler:
-            parts.precision.load(state.scaler)
+            average = tensors["average"]
+            _verify(average, parts.model)
     except (
-        OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError
+        FileNotFoundError, ValueError, TypeError, KeyError, SafetensorError
     ) as error:  # fmt: skip
         raise CheckpointError(
             f"{folder}: not a checkpoint of this run ({error}); "
             "delete it to start from the beginning"
         ) from error
+    parts.model.load_state_dict(tensors["weights"])
+    with torch.no_grad():
+        parts.optimizer.load_state_dict(parts.optimizer.state_dict() | moments)
+    if parts.average is not None:
+        parts.average.load(average, state.averaged)
+    if state.scaler:
+        parts.precision.load(state.scaler)
     return state, tensors.get("best", {})
 
 
@@ -128,6 +136,14 @@ def _read(folder: Path) -> tuple[TrainingState, dict[str, dict[str, Tensor]]]:
     return TrainingState(**whole), tensors
 
 
+def _verify(found: Mapping[str, Tensor], model: nn.Module) -> None:
+    """ValueError where names or shapes are not the model's."""
+    expected = {name: value.shape for name, value in model.state_dict().items()}
+    shapes = {name: value.shape for name, value in found.items()}
+    if differing := sorted(dict(expected.items() ^ shapes.items())):
+        raise ValueError(f"{', '.join(differing[:3])}: not those of the model")
+
+
 def _flatten(optimizer: optim.Optimizer) -> dict[str, Tensor]:
     state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
     return {
@@ -138,12 +154,9 @@ def _flatten(optimizer: optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _unflatten(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def _unflatten(tensors: dict[str, Tensor]) -> dict[str, Any]:
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         place, key = name.split(".", 1)
         state.setdefault(int(place), {})[key] = tensor
-    whole = optimizer.state_dict()
-    whole["state"] = state
-    with torch.no_grad():
-        optimizer.load_state_dict(whole)
+    return {"state": state}

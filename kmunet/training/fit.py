@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,9 @@ def fit(
     make_deterministic(params.seed, params.threads)
     keep_freed_memory()
     with use_backend(params.scan_backend):
-        return _Run(model, data, params, reporter, budget).train()
+        run = _Run(model, data, params, reporter, budget)
+        with closing(run.batches):
+            return run.train()
 
 
 class _Run:
@@ -120,7 +122,7 @@ class _Run:
         shared = share_gradients(self.model, self.reporter.world_size)
         self.forward = torch.compile(shared) if self.params.compile else shared
         self.shared = shared
-        while (reason := self.stopping.reason(self.state)) is None:
+        while (reason := self.stopping.reason(self.state)) is None or self.state.batch:
             self._epoch()
         logger.info("training ended: %s", reason)
         return self.state
@@ -136,10 +138,27 @@ class _Run:
                 logger.warning("%s; taking the one before", error)
                 fault = error
                 continue
-            return state
-        if fault is not None:
-            raise fault
-        return TrainingState()
+            break
+        else:
+            if fault is not None:
+                raise fault
+            state = TrainingState()
+        self._check_same(state)
+        return state
+
+    def _check_same(self, state: TrainingState) -> None:
+        """Raise on all ranks where one could not read the checkpoint of the others."""
+        place = torch.tensor([state.epoch, state.batch, state.step]).double()
+        places = gather(place.to(self.device), self.reporter.world_size)
+        if any(other != places[0] for other in places):
+            read = ", ".join(
+                f"rank {rank} the one after epoch {epoch:.0f}, step {step:.0f}"
+                for rank, (epoch, _, step) in enumerate(places)
+            )
+            raise TrainingError(
+                f"the workers read different checkpoints ({read}): see to it that "
+                "every machine can read all of them"
+            )
 
     def _epoch(self) -> None:
         train = self._learn()
@@ -151,7 +170,7 @@ class _Run:
                 self.best = weights_of(self.model)
         metrics = {
             "epoch": float(epoch),
-            "lr": self.parts.optimizer.param_groups[0]["lr"],
+            "lr": self.state.lr,
             "train_loss": train["loss"],
             "train_iou": train["iou"],
             "val_loss": validation["loss"],
@@ -164,15 +183,24 @@ class _Run:
         self._save(metrics, self.stopping.save_now(self.state))
 
     def _learn(self) -> dict[str, float]:
-        """What is left of the epoch, up to a budget; the metrics of all of it."""
+        """What is left of the epoch, up to a budget; the metrics of all of it.
+
+        Nothing is left where it was stopped after the step that spent the budget.
+        """
         self.model.train()
         state, overlap = self.state, RunningOverlap(self.device)
         if state.epoch < self.params.grid_updates and not state.batch:
-            fit_grids(self.model, next(self.batches.train(state.epoch))[0])
+            image, _ = next(self.batches.train(state.epoch))
+            fit_grids(self.model, image, self.reporter.world_size)
             copy_from_first(self.model)
+            if self.parts.average is not None:
+                # Between the coefficients of two grids there is no function.
+                self.parts.average.restart()
         overlap.restore(state.sums, self.reporter.rank, self.reporter.world_size)
         self.meter.begin()
-        for image, mask in self.batches.train(state.epoch, state.batch):
+        ended = self.stopping.reason(state) is not None
+        left = () if ended else self.batches.train(state.epoch, state.batch)
+        for image, mask in left:
             stop = self._step(image, mask, overlap)
             state.step, state.batch = state.step + 1, state.batch + 1
             self.meter.show(state, overlap, image)
@@ -195,6 +223,7 @@ class _Run:
         done = (state.batch + 1) / self.epoch_steps
         spent = self.stopping.share(state)
         set_learning_rate(self.parts.optimizer, params, state.epoch, done, spent)
+        state.lr = self.parts.optimizer.param_groups[0]["lr"]
         seed_step(params.seed, state.step, self.reporter.rank)
         self.parts.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)

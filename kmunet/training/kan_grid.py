@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from kmunet.nn import KANLinear
+from kmunet.training.ranks import gather
 
 Hook = Callable[[KANLinear, Tensor], None]
 
@@ -39,24 +42,39 @@ class OutsideShare:
 
 
 @torch.no_grad()
-def fit_grids(model: nn.Module, image: Tensor) -> None:
+def fit_grids(model: nn.Module, image: Tensor, world_size: int = 1) -> None:
     """Move every grid to where the inputs of its layer lie for these images, in place.
 
-    In the order of the layers: each sees what the moved ones before it give. Norms
-    take the batch's own statistics, as in training, and keep none of it.
+    `image` is this rank's share of a batch; all ranks fit to the inputs of all. In the
+    order of the layers: each sees what the moved ones before it give. Norms take the
+    batch's own statistics, as in training, and keep none of it; nothing is random.
     """
-    training, before = model.training, _running_statistics(model)
-    model.train()
-    with _before_each(model, lambda layer, x: layer.update_grid(x)):
+    training = model.training
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    before = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+    model.eval()
+    for norm in norms:
+        norm.train()
+    with _before_each(
+        model, lambda layer, x: layer.update_grid(_of_all_ranks(x, world_size))
+    ):
         model(image)
     model.train(training)
     for buffer, value in before:
         buffer.copy_(value)
 
 
-def _running_statistics(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    norms = (m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
-    return [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+def _of_all_ranks(x: Tensor, world_size: int) -> Tensor:
+    """(n, ...), n of each rank's own -> (sum of n, ...) in the order of the ranks."""
+    if world_size == 1:
+        return x
+    count = torch.tensor([len(x)], dtype=torch.float64, device=x.device)
+    counts = [int(row[0]) for row in gather(count, world_size)]
+    padded = x.new_zeros(max(counts), *x.shape[1:])
+    padded[: len(x)] = x
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from kmunet.training import fit
 from kmunet.training.checkpoint import TrainingState
 from kmunet.training.determinism import make_deterministic
 from kmunet.training.losses import LOSSES
+from kmunet.training.precision import Precision
 from kmunet.training.supervision import supervise
 from pipelines.comparison.ledger import Ledger, Spent
 from pipelines.comparison.memory import memory
@@ -126,15 +127,22 @@ def train(
 def warm_up(params: Params, packed: PackedSet) -> dict[str, Any]:
     """One step on nothing, so that no budget pays for what is compiled or imported.
 
-    Also counts parameters and operations.
+    With the batch and the precision of the training, for which kernels are tuned; of a
+    network that torch compiles, the code lies in its cache then. Also counts
+    parameters and operations.
     """
+    train = params.train
     model = build_model(**model_arguments(params, packed))
     cost = {"parameters": parameter_count(model), "flops": flops(model, packed.size)}
-    device = choose_device(params.train.device)
-    image = torch.zeros((2, 3, packed.size, packed.size), device=device)
-    outputs = model.to(device).train()(image)
-    _, loss = supervise(LOSSES[params.train.loss], outputs, image[:, :1])
-    loss.backward()  # type: ignore[no-untyped-call]
+    device = choose_device(train.device)
+    batch = max(1, train.batch_size // train.accumulate)
+    image = torch.zeros((batch, 3, packed.size, packed.size), device=device)
+    model.to(device).train()
+    precision = Precision(train.precision, device)
+    with precision.autocast():
+        outputs = (torch.compile(model) if train.compile else model)(image)
+    _, loss = supervise(LOSSES[train.loss], outputs, image[:, :1])
+    precision.backward(loss)
     return cost
 
 

@@ -62,3 +62,14 @@ def test_it_goes_on_from_a_checkpoint():
             model[0].bias.fill_(3.0)
         average.update()
     assert all(torch.equal(one.mean[name], two.mean[name]) for name in one.mean)
+
+
+def test_it_restarts_from_the_model_as_it_is():
+    model = _model()
+    average = WeightAverage(model, 0.9)
+    average.update()
+    with torch.no_grad():
+        model[0].bias.fill_(3.0)
+    average.restart()
+    assert average.steps == 0
+    assert torch.equal(average.mean["0.bias"], model[0].bias)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import runs
 import torch
 from processes import run_ranks
+
+from kmunet.errors import TrainingError
 
 KEEPING = {
     "ema_decay": 0.9,
@@ -57,15 +60,18 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(params, tmp_
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
 
 
-@pytest.mark.parametrize("count", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
-def test_many_ranks_train_as_one(params, tmp_path, count):
+@pytest.mark.parametrize(
+    ("count", "fitted"), [(2, 0), (3, 1), pytest.param(4, 1, marks=pytest.mark.slow)]
+)
+def test_many_ranks_train_as_one(params, tmp_path, count, fitted):
     """The same samples in the same batches with the same statistics: to rounding.
 
     SGD at a small rate: Adam makes steps of gradients that are nothing but rounding,
     and a large rate multiplies rounding. With statistics of each rank's own the
     losses differ by 2e-3 and running means by 5e-2.
     """
-    chosen = params(epochs=1, optimizer="sgd", lr=2e-3, kan_lr=2e-3).model_dump()
+    rates = {"lr": 2e-3, "kan_lr": 2e-3, "grid_updates": fitted}
+    chosen = params(epochs=1, optimizer="sgd", **rates).model_dump()
     (tmp_path / "one").mkdir()
     runs.train_rank(0, 1, tmp_path / "one", chosen)
     run_ranks(count, runs.train_rank, str(tmp_path), chosen)
@@ -77,4 +83,19 @@ def test_many_ranks_train_as_one(params, tmp_path, count):
         assert outside[1] == pytest.approx(outside[0], abs=1e-4)
         assert many == pytest.approx(one, rel=5e-5)
     for name, value in weights.items():
-        torch.testing.assert_close(shared[name], value, rtol=1e-3, atol=5e-4)
+        # A fit multiplies the rounding of coefficients that few inputs reach.
+        most = 10 if fitted and name.endswith("spline_weight") else 1
+        near = {"rtol": most * 1e-3, "atol": most * 5e-4}
+        torch.testing.assert_close(shared[name], value, **near)
+
+
+def _resume(rank, count, folder, params):
+    with pytest.raises(TrainingError, match=r"rank 0 .* 2, step 8, rank 1 .* 1, "):
+        runs.train_rank(rank, count, Path(folder, str(rank)), params)
+
+
+def test_ranks_that_read_different_checkpoints_do_not_go_on(params, tmp_path):
+    runs.train_alone(tmp_path / "0", params().model_dump())
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    (tmp_path / "1" / "latest" / "state.json").unlink()
+    run_ranks(2, _resume, str(tmp_path), params(epochs=3).model_dump())

@@ -1,7 +1,9 @@
 """The loop: it learns, repeats itself bit by bit, resumes exactly, and stops on NaN."""
 
 import copy
+import errno
 import math
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -13,6 +15,7 @@ from kmunet.errors import (
     TrainingError,
     TrainingStoppedError,
 )
+from kmunet.models import build_model
 from kmunet.training import LocalReporter, fit
 
 
@@ -54,10 +57,16 @@ class _Stopping(LocalReporter):
 KEEPING = {"ema_decay": 0.9, "clip": 0.5, "accumulate": 2, "warmup": 1, "lr": 1e-2}
 
 
-@pytest.mark.parametrize("after", [1, 4, 6])
-def test_a_stopped_run_resumes_to_the_same_bits(model, data, params, tmp_path, after):
+@pytest.mark.parametrize(
+    ("after", "budget"),
+    [(1, {}), (4, {}), (6, {}), (6, {"max_steps": 6}), (1, {"max_minutes": 1e-6})],
+    ids=str,
+)
+def test_a_stopped_run_resumes_to_the_same_bits(
+    model, data, params, tmp_path, after, budget
+):
     whole, part = copy.deepcopy(model), copy.deepcopy(model)
-    chosen = params(epochs=2, **KEEPING)
+    chosen = params(epochs=2, **KEEPING, **budget)
     expected = fit(whole, data, chosen, LocalReporter(tmp_path / "whole"))
     stopping = _Stopping(tmp_path / "part")
     stopping.after = after
@@ -84,6 +93,38 @@ def test_a_damaged_checkpoint_is_refused_by_name(model, data, params, tmp_path):
     (tmp_path / "latest" / "weights.safetensors").write_bytes(b"cut")
     with pytest.raises(CheckpointError, match="latest: not a checkpoint of this run"):
         fit(model, data, params(epochs=2), LocalReporter(tmp_path))
+
+
+def test_a_checkpoint_of_another_model_is_refused(data, params, tmp_path):
+    models = [build_model("km_unet", widths=(32, 40, w)) for w in (48, 56)]
+    fit(models[0], data, params(epochs=1), LocalReporter(tmp_path))
+    before = _weights(models[1])
+    with pytest.raises(CheckpointError, match="not those of the model"):
+        fit(models[1], data, params(epochs=2), LocalReporter(tmp_path))
+    assert _same(before, _weights(models[1]))
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "fault"),
+    [
+        (Path, "read_bytes", OSError(errno.EIO, "disk")),
+        (torch.nn.Module, "load_state_dict", torch.OutOfMemoryError("memory")),
+        (torch.optim.AdamW, "load_state_dict", torch.OutOfMemoryError("memory")),
+    ],
+    ids=str,
+)
+def test_a_fault_of_the_machine_is_not_the_checkpoints(
+    model, data, params, tmp_path, monkeypatch, caplog, owner, name, fault
+):
+    fit(model, data, params(), LocalReporter(tmp_path))
+
+    def fail(*_, **__):
+        raise fault
+
+    monkeypatch.setattr(owner, name, fail)
+    with pytest.raises(type(fault), match=str(fault.args[-1])):
+        fit(model, data, params(epochs=3), LocalReporter(tmp_path))
+    assert "taking the one before" not in caplog.text
 
 
 @pytest.mark.parametrize("name", ["weights", "optimizer", "best"])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kmunet.nn import KANLinear
+from kmunet.nn.kan_block import KANBlock
 from kmunet.training import LocalReporter, fit
 from kmunet.training.kan_grid import OutsideShare, fit_grids
 
@@ -20,6 +21,14 @@ def test_the_share_is_that_of_numbers_beyond_the_grid():
     layer(x * 100)  # not watched
     found, seen = outside.sums.tolist()
     assert (found, seen) == pytest.approx((4 * 3 / 8 + 2 * 1 / 4, 6))
+
+
+def test_fitting_keeps_nothing_of_the_batch_in_any_norm():
+    """BatchNorm1d, like SyncBatchNorm, is no BatchNorm2d."""
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(2), KANLinear(2, 3))
+    fit_grids(model, torch.randn(8, 2) + 5)
+    assert torch.equal(model[0].running_mean, torch.zeros(2))
+    assert model[1].grid[:, 0].min() < -1 < 1 < model[1].grid[:, -1].max()
 
 
 def test_fitted_grids_hold_the_inputs_and_keep_the_function(model):
@@ -46,13 +55,18 @@ def _share(model, image):
 
 
 def test_it_is_recorded_fitted_on_request_and_resumed(model, data, params, tmp_path):
+    for module in model.modules():
+        if isinstance(module, KANBlock):
+            module.drop_path = 0.5
     twin, part = copy.deepcopy(model), copy.deepcopy(model)
-    plain = fit(model, data, params(epochs=3), LocalReporter(tmp_path / "a"))
-    chosen = params(epochs=3, grid_updates=2)
+    common = {"epochs": 3, "ema_decay": 0.9}
+    plain = fit(model, data, params(**common), LocalReporter(tmp_path / "a"))
+    chosen = params(**common, grid_updates=2)
     fitted = fit(twin, data, chosen, LocalReporter(tmp_path / "b"))
     assert all(0 < row["kan_outside"] <= 1 for row in plain.history)
     assert fitted.history[0] != plain.history[0]
-    short = params(epochs=3, grid_updates=2, max_steps=4)
+    assert fitted.averaged == 8  # since the last fit, before the fifth step
+    short = params(**common, grid_updates=2, max_steps=4)
     fit(part, data, short, LocalReporter(tmp_path / "c"))
     again = fit(part, data, chosen, LocalReporter(tmp_path / "c"))
     assert again == fitted
