@@ -1,10 +1,11 @@
 """Trainings on a GPU from a packed file: `fit` itself, with torch and numpy.
 
 `python -m benchmarks.gpu_train FILE.npz [--only paper-2981 ...] [--models km_unet ...]
-[--set train.precision=bfloat16 ...] --out RESULT.json`. FILE is gpu_pack's. Needs
-OpenCV and safetensors besides. RESULT grows by each training as it ends: seconds,
-curves, and the scores of the best epoch's weights, pooled as the paper counts them
-and by image.
+[--seeds 1 2 3] [--minutes 4] [--set train.precision=bfloat16 ...] --out RESULT.json`.
+FILE is gpu_pack's. Needs OpenCV and safetensors besides. RESULT grows by each training
+as it ends: seconds, curves, and the scores of the best epoch's weights, pooled as the
+paper counts them and by image. With `--minutes` all have that time and the schedule
+follows it.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import tempfile
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
@@ -35,6 +37,7 @@ from kmunet.training.batches import Batches
 from kmunet.training.determinism import make_deterministic
 
 SAID = 30.0  # seconds
+ENDLESS = 1_000_000  # epochs
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,22 @@ def turned(
     return cast(tuple[Tensor, Tensor], tuple(both))
 
 
-class AtTheEnd:
-    """A Budget that saves no checkpoint before the last epoch."""
+class Within:
+    """A Budget of minutes, or of none, that saves no checkpoint before the last epoch.
 
-    def share(self, step: int) -> None:
-        return None
+    They begin after the first step, which compiles and tunes kernels.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self.minutes, self.begun = minutes, 0.0
+
+    def share(self, step: int) -> float | None:
+        if self.minutes is None:
+            return None
+        if step == 0:
+            return 0.0
+        self.begun = self.begun or time.monotonic()
+        return (time.monotonic() - self.begun) / (60 * self.minutes)
 
     def paused(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -100,6 +114,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="recipe-seed")
     parser.add_argument("--models", nargs="+", default=["km_unet"])
+    parser.add_argument("--seeds", nargs="+", type=int, help="train.seed")
+    parser.add_argument("--minutes", type=float, help="in place of the epochs")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(arguments)
@@ -113,9 +129,12 @@ def main(arguments: list[str] | None = None) -> None:
     for number, training in enumerate(packed.meta["trainings"]):
         if given.only and training["name"] not in given.only:
             continue
-        for name in given.models:
-            chosen = changed(training, {"model.name": name, **changes})
-            result["runs"].append(run(packed, number, chosen))
+        for name, seed in product(given.models, given.seeds or [None]):
+            own = {} if seed is None else {"train.seed": str(seed)}
+            chosen = changed(training, {"model.name": name, **own, **changes})
+            if given.minutes:
+                chosen["train"]["epochs"] = ENDLESS
+            result["runs"].append(run(packed, number, chosen, given.minutes))
             text = json.dumps(rounded(result), sort_keys=True)
             given.out.write_text(text + "\n", encoding="utf-8")
             print(line(result["runs"][-1]), flush=True)
@@ -149,7 +168,9 @@ def changed(training: dict[str, Any], changes: dict[str, str]) -> dict[str, Any]
     return training | chosen
 
 
-def run(packed: Packed, number: int, training: dict[str, Any]) -> dict[str, Any]:
+def run(
+    packed: Packed, number: int, training: dict[str, Any], minutes: float | None = None
+) -> dict[str, Any]:
     """Train and score."""
     params = cast(Any, SimpleNamespace(**training["train"]))
     make_deterministic(params.seed, params.threads)
@@ -164,7 +185,7 @@ def run(packed: Packed, number: int, training: dict[str, Any]) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         reporter = LocalReporter(Path(folder), on_progress=now_and_then())
         begun = time.perf_counter()
-        state = fit(model, data, params, reporter, AtTheEnd())
+        state = fit(model, data, params, reporter, Within(minutes))
         seconds = time.perf_counter() - begun
         load_best(model, Path(folder) / "latest")
     scores = {

@@ -92,6 +92,20 @@ def test_it_trains_with_little_installed(file, tmp_path):
     assert "paper-6142 km_unet" in done.stdout
 
 
+def test_the_same_time_for_every_seed(file, tmp_path):
+    out, minutes = tmp_path / "result.json", 0.05
+    gpu_train.main([
+        str(file), "--only", "best-2981", "--models", "unet", "--seeds", "1", "2",
+        "--minutes", str(minutes), "--set", "train.threads=1", "--out", str(out),
+    ])  # fmt: skip
+    runs = json.loads(out.read_text())["runs"]
+    assert [run["train"]["seed"] for run in runs] == [1, 2]
+    for run in runs:
+        assert run["seconds"] > 60 * minutes
+        assert run["history"]["lr"][-1] < 0.1 * run["train"]["lr"]  # it came to an end
+        assert run["history"]["epoch"][-1] == len(run["history"]["epoch"])
+
+
 def test_turns_and_flips_are_those_of_the_preset():
     """The same eight views in about the same shares; image and mask alike."""
     image = torch.arange(16, dtype=torch.uint8).view(1, 4, 4).expand(3, 4, 4)
