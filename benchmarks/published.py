@@ -107,32 +107,13 @@ def _stand_in_scan(scan: str) -> str:
         importlib.import_module(name)
         return "scan: mamba-ssm's own"
     from benchmarks.scan_peers import choose_scan
+    from kmunet.ops import selective_scan
 
     choose_scan(scan)
     _module("mamba_ssm")
     _module("mamba_ssm.ops")
-    _module(name, selective_scan_fn=_scan_fn, selective_scan_ref=_scan_fn)
+    _module(name, selective_scan_fn=selective_scan, selective_scan_ref=selective_scan)
     return f"mamba_ssm: selective_scan_fn by '{scan}' of this benchmark"
-
-
-def _scan_fn(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-    return_last_state: bool = False,
-) -> Tensor:
-    """The signature of mamba-ssm over our dispatch; only what KM-UNet asks of it."""
-    from kmunet.ops import selective_scan
-
-    if z is not None or return_last_state:
-        raise NotImplementedError("stand-in: no gate z and no last state")
-    return selective_scan(u, delta, A, B, C, D, delta_bias, delta_softplus)
 
 
 def _missing(name: str) -> bool:

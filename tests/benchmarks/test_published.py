@@ -44,5 +44,3 @@ def test_stand_ins_refuse_what_they_cannot_do():
         code._refuse("DropPath")(0.1)
     with pytest.raises(NotImplementedError, match="einops"):
         code._repeat(None, "a b -> a c b", c=2)
-    with pytest.raises(NotImplementedError, match="gate"):
-        code._scan_fn(*[None] * 6, z=1)
