@@ -35,7 +35,7 @@ class TrainingState:
     best_epoch: int = 0
     best_iou: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
-    first_losses: list[float] = field(default_factory=list)  # rank 0's, a step each
+    first_losses: list[float] = field(default_factory=list)  # of each batch
     sums: list[list[float]] = field(default_factory=list)  # of each rank's batches
     averaged: int = 0  # steps in the weight average
     scaler: dict[str, Any] = field(default_factory=dict)

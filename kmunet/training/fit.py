@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
@@ -240,7 +241,7 @@ class _Run:
             overlap.add(logits, truth, loss.detach(), params.threshold)
         stop = self._agree(total)
         if state.step < RECORDED:
-            state.first_losses.append(float(total))
+            state.first_losses.append(self._of_all_ranks(total, image))
         self.parts.precision.step(self.parts.optimizer, self.model, params.clip)
         if self.parts.average is not None:
             self.parts.average.update()
@@ -249,6 +250,11 @@ class _Run:
     def _part(self, image: Tensor) -> float:
         """This rank's images over an even share: gradients are means over ranks."""
         return len(image) * self.reporter.world_size / self.params.batch_size
+
+    def _of_all_ranks(self, loss: Tensor, image: Tensor) -> float:
+        """The global batch's loss from that of this rank's share."""
+        own = (loss.double() * self._part(image)).view(1)
+        return fmean(other for (other,) in gather(own, self.reporter.world_size))
 
     def _agree(self, loss: Tensor) -> bool:
         """Before any weight is changed: raise on all ranks, or stop on all, or none."""

@@ -69,6 +69,7 @@ def train_rank(rank, count, folder, params):
     state = fit(model, squares(96), TrainParams(**params), reporter)
     if rank == 0:
         Path(folder, "history.json").write_text(json.dumps(state.history))
+        Path(folder, "losses.json").write_text(json.dumps(state.first_losses))
         torch.save(model.state_dict(), Path(folder, "final.pt"))
 
 

@@ -82,6 +82,11 @@ def test_many_ranks_train_as_one(params, tmp_path, count, fitted):
         outside = one.pop("kan_outside"), many.pop("kan_outside")
         assert outside[1] == pytest.approx(outside[0], abs=1e-4)
         assert many == pytest.approx(one, rel=5e-5)
+    one, many = (
+        json.loads((folder / "losses.json").read_text())
+        for folder in (tmp_path / "one", tmp_path)
+    )
+    assert many == pytest.approx(one, rel=5e-5)
     for name, value in weights.items():
         # A fit multiplies the rounding of coefficients that few inputs reach.
         most = 10 if fitted and name.endswith("spline_weight") else 1
