@@ -1,7 +1,8 @@
 """Batches are the same however many processes load them, and these are started once."""
 
 import copy
-import multiprocessing
+import multiprocessing.util
+import os
 import threading
 from contextlib import closing
 
@@ -107,6 +108,22 @@ def test_what_cannot_be_read_is_told(batches, workers):
         pytest.raises(OSError, match="cannot be read"),
     ):
         list(opened.train(0))
+    assert not _processes()
+
+
+class EndsBadly(runs.Squares):
+    """Its process ends with 1, as one does in which something else went wrong."""
+
+    def __getitem__(self, key):
+        multiprocessing.util.Finalize(None, os._exit, args=(1,), exitpriority=100)
+        return super().__getitem__((0, key[1]))
+
+
+def test_how_loading_processes_end_fails_no_training(batches):
+    data = TrainingData(EndsBadly(16, 1), runs.Squares(6, 2), (0.3,) * 3, (0.25,) * 3)
+    opened = batches(2, data)
+    assert len(list(opened.train(0))) == 4
+    opened.close()
     assert not _processes()
 
 
