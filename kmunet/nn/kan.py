@@ -25,7 +25,8 @@ from kmunet.ops import (
 class KANLinear(nn.Module):
     """(..., in_features) -> (..., out_features), each edge a spline plus SiLU.
 
-    The spline is 0 outside the extended grid, where SiLU alone is left.
+    The spline is 0 outside the extended grid, where SiLU alone is left. Raises
+    ValueError for a grid without intervals and for splines of steps, without slopes.
     """
 
     grid: Tensor
@@ -40,6 +41,11 @@ class KANLinear(nn.Module):
         scale_noise: float = 0.1,
     ) -> None:
         super().__init__()
+        if grid_size < 1 or spline_order < 1:
+            raise ValueError(
+                "grid_size and spline_order must be at least 1 (steps have no slope),"
+                f" not {grid_size} and {spline_order}"
+            )
         self.in_features, self.out_features = in_features, out_features
         self.grid_size, self.spline_order = grid_size, spline_order
         self.register_buffer("grid", self._uniform_grid(grid_range))
@@ -65,8 +71,9 @@ class KANLinear(nn.Module):
         nn.init.kaiming_uniform_(self.base_weight, a=math.sqrt(5))
         noise = torch.rand(self.grid_size + 1, self.in_features, self.out_features)
         noise = (noise - 0.5) * (scale_noise / self.grid_size)
-        inner = self.grid[:, self.spline_order : -self.spline_order]
-        bases = b_spline_bases(inner.T, self.grid, self.spline_order)
+        order = self.spline_order
+        inner = self.grid[:, order : self.grid.shape[1] - order]
+        bases = b_spline_bases(inner.T, self.grid, order)
         fitted = minimum_norm_fit(bases.transpose(0, 1), noise.transpose(0, 1))
         self.spline_weight.copy_(fitted.permute(2, 0, 1))
         nn.init.kaiming_uniform_(self.spline_scaler, a=math.sqrt(5))

@@ -23,7 +23,7 @@ def by_the_formula(kan, x):
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (2, 3, 4, 5), (0, 5)], ids=str)
-@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("order", [1, 2, 3])
 def test_against_the_formula(shape, order):
     kan = layer(torch.float64, spline_order=order)
     x = 1.5 * torch.randn(shape, dtype=torch.float64)
@@ -144,3 +144,9 @@ def test_block_adds_to_its_input(kan):
     assert block(x).shape == x.shape
     torch.nn.init.zeros_(block.layer.dwconv_3.bn.weight)
     torch.testing.assert_close(block(x), x)
+
+
+@pytest.mark.parametrize("given", [{"grid_size": 0}, {"spline_order": 0}])
+def test_a_spline_that_cannot_be_is_refused(given):
+    with pytest.raises(ValueError, match="must be at least 1"):
+        KANLinear(2, 2, **given)

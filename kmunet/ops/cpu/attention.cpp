@@ -6,9 +6,9 @@
 #include "attention_backward.h"
 #include "attention_forward.h"
 
-#define PASS(name)                                             \
-  void kmunet_attention_##name(const Attention *p, int half) { \
-    half ? name<Half>(*p) : name<float>(*p);                   \
+#define PASS(name)                                                    \
+  int kmunet_attention_##name(const Attention *p, int half) {          \
+    return finished([&] { half ? name<Half>(*p) : name<float>(*p); }); \
   }
 
 extern "C" {

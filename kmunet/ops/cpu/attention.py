@@ -119,5 +119,4 @@ class Passes:
         pointers = {key: tensor.data_ptr() for key, tensor in tensors.items()}
         problem = _Attention(*self.x.shape, self.groups, threads, **pointers)
         half = int(self.x.dtype == torch.bfloat16)
-        run = getattr(self.of.library, f"kmunet_attention_{name}")
-        run(ctypes.byref(problem), half)
+        self.of.run(f"attention_{name}", ctypes.byref(problem), half)

@@ -81,18 +81,13 @@ inline void gate_backward(const Gate &p, int64_t row, V *d_weight, V *d_bias, V 
   }
 }
 
-}  // namespace
-
-extern "C" {
-
-void kmunet_gate_forward(const Gate *p) {
-  share_rows(p->threads, p->rows, GATE_PART, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; row++) gate_forward(*p, row);
+void gate_forward(const Gate &p) {
+  share_rows(p.threads, p.rows, GATE_PART, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row++) gate_forward(p, row);
   });
 }
 
-void kmunet_gate_backward(const Gate *problem) {
-  const Gate &p = *problem;
+void gate_backward(const Gate &p) {
   const int64_t wide = (p.channels + LANES - 1) / LANES, width = 2 * wide * LANES;
   const int64_t parts = (p.rows + GATE_PART - 1) / GATE_PART;
   std::vector<double> partial(parts * width), sums(width);
@@ -116,4 +111,9 @@ void kmunet_gate_backward(const Gate *problem) {
   }
 }
 
+}  // namespace
+
+extern "C" {
+KMUNET_ENTRY(gate_forward, Gate)
+KMUNET_ENTRY(gate_backward, Gate)
 }  // extern "C"

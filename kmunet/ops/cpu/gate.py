@@ -48,7 +48,7 @@ class _NormGate(torch.autograd.Function):
         given = {"y": y.contiguous(), "z": z.contiguous()}
         given |= {"weight": weight, "bias": bias}
         out = torch.empty_like(given["y"])
-        of.library.kmunet_gate_forward(_problem(epsilon, given | {"out": out}))
+        of.run("gate_forward", _problem(epsilon, given | {"out": out}))
         ctx.save_for_backward(*given.values())
         ctx.kernel, ctx.epsilon = of, epsilon
         return out
@@ -59,7 +59,7 @@ class _NormGate(torch.autograd.Function):
         given = dict(zip(INPUTS, ctx.saved_tensors, strict=True))
         found = {f"d{name}": torch.empty_like(given[name]) for name in INPUTS}
         tensors = given | found | {"dout": grad.contiguous()}
-        ctx.kernel.library.kmunet_gate_backward(_problem(ctx.epsilon, tensors))
+        ctx.kernel.run("gate_backward", _problem(ctx.epsilon, tensors))
         return None, *found.values(), None
 
 

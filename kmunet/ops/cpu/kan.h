@@ -61,20 +61,21 @@ inline void kan_backward(const Kan &p, int64_t row) {
   }
 }
 
+void kan_forward(const Kan &p) {
+  share_rows(p.threads, p.rows, 64, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row++) kan_forward(p, row);
+  });
+}
+
+void kan_backward(const Kan &p) {
+  share_rows(p.threads, p.rows, 64, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row++) kan_backward(p, row);
+  });
+}
+
 }  // namespace
 
 extern "C" {
-
-void kmunet_kan_forward(const Kan *p) {
-  share_rows(p->threads, p->rows, 64, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; row++) kan_forward(*p, row);
-  });
-}
-
-void kmunet_kan_backward(const Kan *p) {
-  share_rows(p->threads, p->rows, 64, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; row++) kan_backward(*p, row);
-  });
-}
-
+KMUNET_ENTRY(kan_forward, Kan)
+KMUNET_ENTRY(kan_backward, Kan)
 }  // extern "C"

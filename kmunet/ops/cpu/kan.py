@@ -31,7 +31,7 @@ def features(
     """x (rows, F) -> those functions of x (rows, last - first, F)."""
     y = x.new_empty(len(x), last - first, x.shape[1])
     given = {"x": x, "start": start, "inverse_step": step, "y": y}
-    of.library.kmunet_kan_forward(_problem(first, last, given))
+    of.run("kan_forward", _problem(first, last, given))
     return y
 
 
@@ -49,7 +49,7 @@ def add_gradient(
     With `first` 0 it is written, whatever was there.
     """
     given = {"x": x, "start": start, "inverse_step": step, "dy": dy, "dx": dx}
-    of.library.kmunet_kan_backward(_problem(first, first + dy.shape[1], given))
+    of.run("kan_backward", _problem(first, first + dy.shape[1], given))
 
 
 def _problem(first: int, last: int, tensors: dict[str, Tensor]) -> object:

@@ -78,13 +78,21 @@ class Kernel:
         size = self.library.kmunet_kept_size(ctypes.byref(problem.with_tensors({})))
         return torch.empty(size, dtype=torch.float32)  # whatever the default is
 
+    def run(self, name: str, problem: object, *more: int) -> None:
+        """One of the kernel's functions. Raises MemoryError."""
+        if getattr(self.library, f"kmunet_{name}")(problem, *more):
+            raise MemoryError(
+                f"no memory for what the CPU kernel's {name} adds up:"
+                " a smaller batch or fewer threads need less"
+            )
+
     def forward(self, problem: Problem, **tensors: Tensor | None) -> None:
         """Write `y`, and `kept` if it is given."""
-        self.library.kmunet_forward(ctypes.byref(problem.with_tensors(tensors)))
+        self.run("forward", ctypes.byref(problem.with_tensors(tensors)))
 
     def backward(self, problem: Problem, **tensors: Tensor | None) -> None:
         """Write the gradients that are given, from `dy` and `kept`."""
-        self.library.kmunet_backward(ctypes.byref(problem.with_tensors(tensors)))
+        self.run("backward", ctypes.byref(problem.with_tensors(tensors)))
 
     def exp(self, x: Tensor, repeat: int = 1) -> Tensor:
         """exp(x) as the scan computes it; the size must be a multiple of 16."""

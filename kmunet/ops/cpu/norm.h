@@ -77,13 +77,8 @@ struct Line {
   V open(V x, V dy) const { return at(x) > 0.0f ? dy : V{}; }  // as ReLU let y through
 };
 
-}  // namespace
-
-extern "C" {
-
 // moments: each channel's mean, and the sum of squared deviations from it.
-void kmunet_norm_moments(const Norm *problem) {
-  const Norm &p = *problem;
+void norm_moments(const Norm &p) {
   // About the first row, so that a mean far from 0 costs no digits.
   auto origin = [&](int64_t j, int64_t left) { return load_some(p.x + j, left); };
   const auto sums = add_rows(p, origin, [&](V zero, int64_t at, auto left, V &a, V &b) {
@@ -98,8 +93,7 @@ void kmunet_norm_moments(const Norm *problem) {
 }
 
 // moments: of all ranks' rows.
-void kmunet_norm_forward(const Norm *problem) {
-  const Norm &p = *problem;
+void norm_forward(const Norm &p) {
   for (int64_t c = 0; c < p.channels; c++) {
     const double variance = p.moments[p.channels + c] / p.total;
     p.mean[c] = float(p.moments[c]);
@@ -113,8 +107,7 @@ void kmunet_norm_forward(const Norm *problem) {
 }
 
 // moments: sums of dy and of dy (x - mean), where ReLU let y through.
-void kmunet_norm_slopes(const Norm *problem) {
-  const Norm &p = *problem;
+void norm_slopes(const Norm &p) {
   auto make = [&](int64_t j, int64_t left) { return Line(p, j, left); };
   const auto sums =
       add_rows(p, make, [&](const Line &line, int64_t at, auto left, V &a, V &b) {
@@ -126,8 +119,7 @@ void kmunet_norm_slopes(const Norm *problem) {
 }
 
 // moments: those sums, of all ranks.
-void kmunet_norm_backward(const Norm *problem) {
-  const Norm &p = *problem;
+void norm_backward(const Norm &p) {
   std::vector<float> by_x(p.channels), constant(p.channels);
   for (int64_t c = 0; c < p.channels; c++) {
     const double inverse = p.inverse[c], along = p.moments[p.channels + c] * inverse;
@@ -145,4 +137,11 @@ void kmunet_norm_backward(const Norm *problem) {
   });
 }
 
+}  // namespace
+
+extern "C" {
+KMUNET_ENTRY(norm_moments, Norm)
+KMUNET_ENTRY(norm_forward, Norm)
+KMUNET_ENTRY(norm_slopes, Norm)
+KMUNET_ENTRY(norm_backward, Norm)
 }  // extern "C"

@@ -62,12 +62,12 @@ class _NormReLU(torch.autograd.Function):
         mean, inverse, variance = (torch.empty_like(weight) for _ in range(3))
         moments = x.new_empty(2, weight.numel(), dtype=torch.float64)
         total = float(x.numel() // weight.numel())
-        of.library.kmunet_norm_moments(_problem({"x": x, "moments": moments}))
+        of.run("norm_moments", _problem({"x": x, "moments": moments}))
         if gather is not None:
             moments, total = combined(gather(packed(moments, int(total))))
         given = {"x": x, "weight": weight, "bias": bias, "moments": moments}
         found = {"y": y, "mean": mean, "inverse": inverse, "variance": variance}
-        of.library.kmunet_norm_forward(_problem(given | found, total, epsilon))
+        of.run("norm_forward", _problem(given | found, total, epsilon))
         ctx.save_for_backward(x, weight, bias, mean, inverse)
         ctx.kernel, ctx.total, ctx.gather = of, total, gather
         ctx.mark_non_differentiable(mean, variance)
@@ -83,11 +83,11 @@ class _NormReLU(torch.autograd.Function):
         )
         given = {"x": x, "weight": weight, "bias": bias, "dy": grad.contiguous()}
         given |= {"mean": mean, "inverse": inverse, "moments": sums}
-        ctx.kernel.library.kmunet_norm_slopes(_problem(given))
+        ctx.kernel.run("norm_slopes", _problem(given))
         dbias, dweight = sums[0].float(), (sums[1] * inverse.double()).float()
         if ctx.gather is not None:
             given["moments"] = ctx.gather(sums.flatten()).sum(0)
-        ctx.kernel.library.kmunet_norm_backward(_problem(given | {"dx": dx}, ctx.total))
+        ctx.kernel.run("norm_backward", _problem(given | {"dx": dx}, ctx.total))
         return None, dx, dweight, dbias, None, None
 
 

@@ -274,17 +274,7 @@ void gather(const Problem &p, const V *sums, int64_t size, int64_t n, int64_t us
       }
 }
 
-}  // namespace
-
-extern "C" {
-
-// Floats of `kept`, and lanes, of this build.
-int64_t kmunet_kept_size(const Problem *p) {
-  return p->batch * p->directions * p->segments() * p->state_size() * LANES;
-}
-
-void kmunet_forward(const Problem *problem) {
-  const Problem &p = *problem;
+void forward(const Problem &p) {
   const Parameters weights(p);
   // Whole images where they share out evenly, else a block of channels at a time; where
   // that does not either, a direction of it.
@@ -300,8 +290,7 @@ void kmunet_forward(const Problem *problem) {
   y.add();
 }
 
-void kmunet_backward(const Problem *problem) {
-  const Problem &p = *problem;
+void backward(const Problem &p) {
   const Parameters weights(p);
   const int64_t K = p.directions, size = p.wide() * BLOCKS, lines = p.batch * K;
   const int64_t sizes[] = {size * p.padded(), size * p.rank, size, size};
@@ -326,6 +315,18 @@ void kmunet_backward(const Problem *problem) {
   gather(p, sums[2].data, sizes[2], 1, 1, 1, p.dbias);
   gather(p, sums[3].data, sizes[3], 1, 1, 1, p.dskip);
 }
+
+}  // namespace
+
+extern "C" {
+
+// Floats of `kept`, and lanes, of this build.
+int64_t kmunet_kept_size(const Problem *p) {
+  return p->batch * p->directions * p->segments() * p->state_size() * LANES;
+}
+
+KMUNET_ENTRY(forward, Problem)
+KMUNET_ENTRY(backward, Problem)
 
 // exp of `count` numbers, for tests; `repeat` times, for the machine's limit.
 void kmunet_exp(const float *x, float *y, int64_t count, int64_t repeat) {

@@ -1,9 +1,12 @@
 // Tasks shared out over threads: which thread takes which leaves no trace in the result.
+// Memory that runs out in any of them is an error of the call, told to the caller.
 #pragma once
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <system_error>
+#include <exception>
+#include <memory>
+#include <new>
 #include <thread>
 #include <vector>
 #include "vector.h"
@@ -14,18 +17,26 @@ namespace {
 template <class MakeWorker, class Task>
 void share(int64_t threads, int64_t tasks, MakeWorker make, Task task) {
   std::atomic<int64_t> next{0};
+  std::atomic<bool> failed{false};
+  std::exception_ptr error;
   auto loop = [&] {
     const TinyIsZero guard;
-    const auto worker = make();
-    for (int64_t i; (i = next++) < tasks;) task(*worker, i);
+    try {
+      const auto worker = make();
+      for (int64_t i; (i = next++) < tasks;) task(*worker, i);
+    } catch (...) {
+      if (!failed.exchange(true)) error = std::current_exception();
+      next = tasks;
+    }
   };
   std::vector<std::thread> others;
   try {
     for (int64_t i = 1; i < std::min(threads, tasks); i++) others.emplace_back(loop);
-  } catch (const std::system_error &) {  // a limit of processes: those there are do it
+  } catch (const std::exception &) {  // a limit of processes: those there are do it
   }
   loop();
   for (auto &thread : others) thread.join();
+  if (error) std::rethrow_exception(error);
 }
 
 // Run task(first, last) over parts of `count` rows.
@@ -37,4 +48,19 @@ void share_rows(int64_t threads, int64_t count, int64_t part, Task task) {
   });
 }
 
+// For callers in C, who know no exceptions: 0, or 1 where memory ran out.
+template <class Task>
+int finished(Task task) {
+  try {
+    task();
+  } catch (const std::bad_alloc &) {
+    return 1;
+  }
+  return 0;
+}
+
 }  // namespace
+
+#define KMUNET_ENTRY(name, Problem) \
+  int kmunet_##name(const Problem *p) { return finished([&] { name(*p); }); }
+
