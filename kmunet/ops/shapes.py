@@ -52,7 +52,7 @@ def check_2d(
     """Raise ValueError naming what does not fit pixels (B, H, W, D) with H W > 0."""
     if pixels.dim() != 4 or 0 in pixels.shape[1:]:
         shape = tuple(pixels.shape)
-        raise ValueError(f"the image must have 4 sizes, none 0 but the first: {shape}")
+        raise ValueError(f"the image must be (B, H, W, D), channels last: {shape}")
     channels = pixels.shape[-1]
     states, rank = A_logs.shape[-1], dt_projs_weight.shape[-1]
     expected = {
