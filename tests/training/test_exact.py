@@ -68,7 +68,8 @@ def test_many_ranks_train_as_one(params, tmp_path, count, fitted):
 
     SGD at a small rate: Adam makes steps of gradients that are nothing but rounding,
     and a large rate multiplies rounding. With statistics of each rank's own the
-    losses differ by 2e-3 and running means by 5e-2.
+    losses differ by 2e-3 from the first on, and running means by 5e-2. From 5e-8 in the
+    second step rounding grows up to 50 times a step, which depends on the processor.
     """
     rates = {"lr": 2e-3, "kan_lr": 2e-3, "grid_updates": fitted}
     chosen = params(epochs=1, optimizer="sgd", **rates).model_dump()
@@ -81,12 +82,13 @@ def test_many_ranks_train_as_one(params, tmp_path, count, fitted):
         # A count: an input at the grid's edge counts or not by rounding (1 of 34560).
         outside = one.pop("kan_outside"), many.pop("kan_outside")
         assert outside[1] == pytest.approx(outside[0], abs=1e-4)
-        assert many == pytest.approx(one, rel=5e-5)
+        assert many == pytest.approx(one, rel=3e-4)
     one, many = (
         json.loads((folder / "losses.json").read_text())
         for folder in (tmp_path / "one", tmp_path)
     )
-    assert many == pytest.approx(one, rel=5e-5)
+    assert many[:2] == pytest.approx(one[:2], rel=1e-6)
+    assert many == pytest.approx(one, rel=3e-4)
     for name, value in weights.items():
         # A fit multiplies the rounding of coefficients that few inputs reach.
         most = 10 if fitted and name.endswith("spline_weight") else 1
