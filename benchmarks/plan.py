@@ -13,6 +13,7 @@ from benchmarks.scan_peers import REFERENCE
 from kmunet.ops import backend
 
 BF16 = f"{OURS} bf16"
+GRAPHS = f"{OURS} graphs bf16"
 _LARGEST = {  # side in pixels up to which a slow one is tried, one image at a time
     "naive": 128,
     "chunked": 512,
@@ -99,7 +100,9 @@ def _peers(part: str, settings: Settings, theirs: set[str]) -> list[str]:
     if part == "ss2d":
         return [OURS, *(["chunked"] if ours != "chunked" else []), *km_unet]
     u_kan = [published.U_KAN] if published.U_KAN in theirs else []
-    found = [OURS, BF16, *OTHERS, *u_kan, *km_unet]
+    # A GPU waits for launches where images are few.
+    graphs = [GRAPHS] if settings.device == "cuda" else []
+    found = [OURS, BF16, *graphs, *OTHERS, *u_kan, *km_unet]
     if settings.few:
         return [peer for peer in found if peer not in _LEFT_OUT]
     if part == "step" and km_unet:

@@ -161,7 +161,8 @@ class TrainParams(Section):
     scan_backend: Literal["auto", "cpu", "triton", "mamba-ssm", "chunked", "naive"]
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["float32", "bfloat16", "float16"]
-    compile: bool  # torch.compile the model
+    # torch.compile the model; with "reduce-overhead" as CUDA graphs
+    compile: bool | Literal["reduce-overhead"]
     workers: Workers  # Ray Train workers, one process each; or [fewest, most]
     threads: Positive  # CPU threads of a worker: sums depend on their number
     loader_workers: Annotated[int, Field(ge=0, le=64)]
@@ -199,6 +200,19 @@ class TrainParams(Section):
             raise ValueError(
                 f"accumulate {self.accumulate} must divide a worker's share of the "
                 f"batch, {self.batch_size // self.workers}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _replay_whole_batches(self) -> "TrainParams":
+        if self.compile == "reduce-overhead" and (self.accumulate, self.workers) != (
+            1,
+            1,
+        ):
+            raise ValueError(
+                "compile reduce-overhead: CUDA graphs write each part's gradients over "
+                "those before, in one process: set accumulate and workers to 1, or "
+                "compile to true"
             )
         return self
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kmunet.ops import (
     adapted_grid,
     b_spline_bases,
+    full_precision,
     is_uniform,
     kan_product,
     linear,
@@ -86,8 +87,8 @@ class KANLinear(nn.Module):
 
     def _has_closed_form(self) -> bool:
         # The answer stands until the buffer is replaced or written to; a compiler does
-        # not see its values.
-        if torch.compiler.is_compiling():
+        # not see its values, and on the device "meta" there are none.
+        if torch.compiler.is_compiling() or self.grid.is_meta:
             return self._closed_form
         grid = self.grid
         version = 0 if grid.is_inference() else grid._version
@@ -98,7 +99,7 @@ class KANLinear(nn.Module):
         return self._closed_form
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device.type):
             x = x.to(self.base_weight.dtype)
             weights = (self.base_weight, self.spline_weight, self.spline_scaler)
             if self._has_closed_form():

@@ -5,7 +5,6 @@ strides; which version runs inside is decided when it runs. Kept states are an o
 so that a compiled backward pass has them; without them they are computed again.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -169,13 +168,6 @@ once_differentiable("selective_scan_backward")
 
 
 in_float32("selective_scan", "selective_scan_backward")
-
-
-def full_precision(device: str) -> AbstractContextManager[Any]:
-    """Autocast switched off, where it is on."""
-    if torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
 
 
 def keeps(*tensors: Tensor | None) -> bool:

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kmunet.ops.dispatch import get, name_for, setting
-from kmunet.ops.library import full_precision, keeps, scan
+from kmunet.ops.library import keeps, scan
+from kmunet.ops.precision import full_precision
 from kmunet.ops.shapes import grouped, scan_dtype
 
 

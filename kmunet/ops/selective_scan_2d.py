@@ -9,8 +9,9 @@ from torch import Tensor
 
 from kmunet.ops.composed import four_orders
 from kmunet.ops.dispatch import get, name_for, setting
-from kmunet.ops.library import full_precision, keeps
+from kmunet.ops.library import keeps
 from kmunet.ops.library_2d import scan_2d
+from kmunet.ops.precision import full_precision
 from kmunet.ops.shapes import check_2d, scan_dtype
 
 

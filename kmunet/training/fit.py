@@ -23,6 +23,7 @@ from kmunet.training.checkpoint import (
     save_checkpoint,
     weights_of,
 )
+from kmunet.training.compiled import compiled
 from kmunet.training.determinism import (
     keep_freed_memory,
     make_deterministic,
@@ -121,7 +122,7 @@ class _Run:
             self.reporter, self.params, self.model, self.stopping, self.images
         )
         shared = share_gradients(self.model, self.reporter.world_size)
-        self.forward = torch.compile(shared) if self.params.compile else shared
+        self.forward = compiled(shared, self.params.compile)
         self.shared = shared
         while (reason := self.stopping.reason(self.state)) is None or self.state.batch:
             self._epoch()

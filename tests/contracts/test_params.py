@@ -57,6 +57,17 @@ def test_a_wrong_value_is_refused_by_name(raw, section, key, value, message):
         parse_params(raw)
 
 
+@pytest.mark.parametrize(
+    "more", [{"accumulate": 2}, {"workers": 2}, {"workers": [1, 2]}]
+)
+def test_graphs_are_for_whole_batches_of_one_worker(raw, more):
+    raw["train"]["compile"] = "reduce-overhead"
+    assert parse_params(raw).train.compile == "reduce-overhead"
+    raw["train"] |= more
+    with pytest.raises(ConfigError, match="set accumulate and workers to 1"):
+        parse_params(raw)
+
+
 def test_workers_may_be_the_fewest_and_the_most(raw):
     raw["train"]["workers"] = [3, 7]  # of a batch of 8: as even as can be
     params = parse_params(raw)

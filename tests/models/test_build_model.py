@@ -43,6 +43,16 @@ def test_any_input_size(name, size):
     assert logits.isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["km_unet", "u_kan", "unet"])
+def test_shapes_without_memory(name):
+    """On "meta", which has no numbers and no autocast, built there or moved."""
+    image = torch.empty(2, 3, 64, 96, device="meta")
+    with torch.device("meta"):
+        there = build_model(name)
+    for model in (build_model(name).to("meta"), there):
+        assert model.eval()(image).shape == (2, 1, 64, 96)
+
+
 def test_padding_is_the_same_as_a_padded_image():
     model = build_model("km_unet", widths=SMALL).eval()
     x = torch.randn(1, 3, 40, 50)

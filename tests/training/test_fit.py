@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+import runs
 import safetensors.torch
 import torch
 
@@ -224,6 +225,18 @@ def test_bfloat16_follows_float32(model, data, params, tmp_path):
     for one, two in zip(exact.history, rough.history, strict=True):
         assert one["train_loss"] == pytest.approx(two["train_loss"], rel=0.02)
         assert one["train_loss"] != two["train_loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", [True, "reduce-overhead"])
+def test_a_compiled_model_learns_the_same(data, params, tmp_path, choice):
+    losses = []
+    for name, wanted in (("plain", False), ("compiled", choice)):
+        chosen = params(compile=wanted, optimizer="sgd", epochs=1)
+        (tmp_path / name).mkdir()
+        reporter = LocalReporter(tmp_path / name)
+        losses.append(fit(runs.small_model(), data, chosen, reporter).first_losses)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_float16_needs_a_gpu(model, data, params, tmp_path):

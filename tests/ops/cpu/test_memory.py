@@ -1,4 +1,4 @@
-"""Memory that runs out inside the kernel is an error of the call, not of the process."""
+"""Memory that runs out in the kernel is an error of the call, not of the process."""
 
 import os
 import subprocess
@@ -59,6 +59,7 @@ def test_memory_that_runs_out_in_the_kernel_raises_memory_error(kernel):
     assert done.returncode == 0, done.stderr
     refused, whole, refused_in_a_worker, whole_again = done.stdout.splitlines()
     for message in (refused, refused_in_a_worker):
-        assert "no memory" in message and "forward" in message
+        assert "no memory" in message
+        assert "forward" in message
         assert "smaller batch" in message
     assert whole == whole_again == "True"
