@@ -188,10 +188,15 @@ def _worker(payload: dict[str, Any]) -> None:
         profile.apply()
         check_versions(payload["versions"])
         check_storage()
+    except KMUNetError as error:
+        # Of this node alone: the other ranks wait for this one.
+        ray.get(board.fail.remote(str(error), "over"))
+        raise
+    try:
         payload["loop"](payload["config"], reporter)
     except SpaceError as error:
         ray.get(board.fail.remote(str(error), "over"))
-        raise  # the other ranks wait for this one
+        raise  # as above
     except TrainingError as error:
         # Raised on all ranks alike, and would be again: no failure to Ray, which
         # would start the workers anew.
