@@ -53,10 +53,10 @@ class EfficientMultiScaleAttention(nn.Module):
 
     def plain(self, x: Tensor) -> Tensor:
         """The same in torch's operations, as the paper has it: any device and dtype."""
-        batch, _, height, width = x.shape
+        batch = len(x)
         local = self._split(self._convolve(x))
         x = self._split(x)  # (B g, C/g, H, W)
-        pooled = self.gn(x * self._gate(x, height, width))
+        pooled = self.gn(x * self._gate(x))
         score = self._weigh(pooled, local) + self._weigh(local, pooled)
         out = x * score.sigmoid()
         return torch.unflatten(out, 0, (batch, self.groups)).flatten(1, 2)
@@ -76,13 +76,14 @@ class EfficientMultiScaleAttention(nn.Module):
         weight, bias = weight.repeat(self.groups, 1, 1, 1), bias.repeat(self.groups)
         return F.conv2d(x, weight, bias, padding=1, groups=self.groups)
 
-    def _gate(self, x: Tensor, height: int, width: int) -> Tensor:
-        """Row gate times column gate, (B g, C/g, H, W)."""
-        rows = x.mean(3, keepdim=True)
-        columns = x.mean(2, keepdim=True).transpose(2, 3)
-        both = self.conv1x1(torch.cat([rows, columns], dim=2)).sigmoid()
-        rows, columns = torch.split(both, [height, width], dim=2)
-        return rows * columns.transpose(2, 3)
+    def _gate(self, x: Tensor) -> Tensor:
+        """Row gate times column gate, (B g, C/g, H, W).
+
+        Rows and columns are convolved apart, not in one tensor: with one channel a
+        group torch's compiler takes the wrong strides there, and its gradients.
+        """
+        rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True)
+        return self.conv1x1(rows).sigmoid() * self.conv1x1(columns).sigmoid()
 
     @staticmethod
     def _weigh(query: Tensor, value: Tensor) -> Tensor:

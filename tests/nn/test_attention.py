@@ -1,10 +1,13 @@
 """Which version of attention runs where, and that all agree."""
 
+import shutil
+
 import pytest
 import torch
 
 from kmunet.nn import EfficientMultiScaleAttention
 from kmunet.ops.cpu import usable
+from kmunet.ops.cpu.compiler import COMPILERS
 
 needs_kernel = pytest.mark.skipif(
     not usable(), reason="no C++ compiler on this machine: install g++ or clang++"
@@ -89,3 +92,21 @@ def test_float32_whatever_the_default_is(layer, image):
         assert layer(image).dtype == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.skipif(
+    not any(map(shutil.which, COMPILERS)), reason="torch.compile needs a C++ compiler"
+)
+@pytest.mark.parametrize("channels", [4, 16])  # one and two channels a group
+def test_compiled_gradients(channels):
+    torch.manual_seed(0)
+    plain = EfficientMultiScaleAttention(channels).double()
+    x = torch.randn(2, channels, 8, 12, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn_like(x)
+    torch._dynamo.reset()
+    found, expected = (
+        torch.autograd.grad(model(x), [x, *plain.parameters()], weight)
+        for model in (torch.compile(plain), plain)
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
