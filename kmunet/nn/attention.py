@@ -83,7 +83,8 @@ class EfficientMultiScaleAttention(nn.Module):
         group torch's compiler takes the wrong strides there, and its gradients.
         """
         rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True)
-        return self.conv1x1(rows).sigmoid() * self.conv1x1(columns).sigmoid()
+        gate: Tensor = self.conv1x1(rows).sigmoid() * self.conv1x1(columns).sigmoid()
+        return gate
 
     @staticmethod
     def _weigh(query: Tensor, value: Tensor) -> Tensor:
