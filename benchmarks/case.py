@@ -7,7 +7,7 @@ from typing import Any
 PARTS = ("scan", "kan", "ss2d", "step", "inference")
 LIMITS = "limits"
 OURS = "kmunet"
-BF16, GRAPHS = " bf16", " graphs"  # what a peer's name may end with, in reverse
+_BF16, _GRAPHS = " bf16", " graphs"  # what a peer's name may end with, in reverse
 
 # A part of a call that is timed by itself; one name may come several times.
 Phase = tuple[str, Callable[[], Any]]
@@ -33,17 +33,17 @@ class Case:
 
     @property
     def bf16(self) -> bool:
-        return self.peer.endswith(BF16)
+        return self.peer.endswith(_BF16)
 
     @property
     def graphs(self) -> bool:
         """Compiled, and its kernels launched as CUDA graphs."""
-        return self.peer.removesuffix(BF16).endswith(GRAPHS)
+        return self.peer.removesuffix(_BF16).endswith(_GRAPHS)
 
     @property
     def who(self) -> str:
         """The peer without its dtype and how it runs."""
-        return self.peer.removesuffix(BF16).removesuffix(GRAPHS)
+        return self.peer.removesuffix(_BF16).removesuffix(_GRAPHS)
 
 
 @dataclass

@@ -32,7 +32,6 @@ def step_work(case: Case) -> Work:
     optimizer = _optimizer(case, model)
     images, masks = _batch(case)
     held: list[Tensor] = []
-
     call = compiled(model, case.graphs and "reduce-overhead")
 
     def forward() -> None:

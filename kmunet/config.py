@@ -205,10 +205,8 @@ class TrainParams(Section):
 
     @model_validator(mode="after")
     def _replay_whole_batches(self) -> "TrainParams":
-        if self.compile == "reduce-overhead" and (self.accumulate, self.workers) != (
-            1,
-            1,
-        ):
+        whole = self.accumulate == 1 and self.workers == 1
+        if self.compile == "reduce-overhead" and not whole:
             raise ValueError(
                 "compile reduce-overhead: CUDA graphs write each part's gradients over "
                 "those before, in one process: set accumulate and workers to 1, or "

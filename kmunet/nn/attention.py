@@ -79,8 +79,8 @@ class EfficientMultiScaleAttention(nn.Module):
     def _gate(self, x: Tensor) -> Tensor:
         """Row gate times column gate, (B g, C/g, H, W).
 
-        Rows and columns are convolved apart, not in one tensor: with one channel a
-        group torch's compiler takes the wrong strides there, and its gradients.
+        Rows and columns are convolved apart, not in one tensor: of that, with one
+        channel a group, torch's compiler gets the image's gradient wrong (2.13).
         """
         rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True)
         gate: Tensor = self.conv1x1(rows).sigmoid() * self.conv1x1(columns).sigmoid()

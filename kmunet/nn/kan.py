@@ -72,9 +72,8 @@ class KANLinear(nn.Module):
         nn.init.kaiming_uniform_(self.base_weight, a=math.sqrt(5))
         noise = torch.rand(self.grid_size + 1, self.in_features, self.out_features)
         noise = (noise - 0.5) * (scale_noise / self.grid_size)
-        order = self.spline_order
-        inner = self.grid[:, order : self.grid.shape[1] - order]
-        bases = b_spline_bases(inner.T, self.grid, order)
+        inner = self.grid[:, self.spline_order : -self.spline_order]
+        bases = b_spline_bases(inner.T, self.grid, self.spline_order)
         fitted = minimum_norm_fit(bases.transpose(0, 1), noise.transpose(0, 1))
         self.spline_weight.copy_(fitted.permute(2, 0, 1))
         nn.init.kaiming_uniform_(self.spline_scaler, a=math.sqrt(5))

@@ -68,8 +68,8 @@ def test_many_ranks_train_as_one(params, tmp_path, count, fitted):
 
     SGD at a small rate: Adam makes steps of gradients that are nothing but rounding,
     and a large rate multiplies rounding. With statistics of each rank's own the
-    losses differ by 2e-3 from the first on, and running means by 5e-2. From 5e-8 in the
-    second step rounding grows up to 50 times a step, which depends on the processor.
+    losses differ by 2e-3 and running means by 5e-2. From 5e-8 in the second step
+    rounding grows up to 50 times a step, which depends on the processor.
     """
     rates = {"lr": 2e-3, "kan_lr": 2e-3, "grid_updates": fitted}
     chosen = params(epochs=1, optimizer="sgd", **rates).model_dump()
