@@ -53,7 +53,7 @@ class EfficientMultiScaleAttention(nn.Module):
 
     def plain(self, x: Tensor) -> Tensor:
         """The same in torch's operations, as the paper has it: any device and dtype."""
-        batch = len(x)
+        batch = x.shape[0]  # len(x) would be a constant of an exported program
         local = self._split(self._convolve(x))
         x = self._split(x)  # (B g, C/g, H, W)
         pooled = self.gn(x * self._gate(x))

@@ -60,7 +60,7 @@ class KANBlock(nn.Module):
         update: Tensor = self.layer(self.norm2(x))
         if self.training and self.drop_path:
             keep = 1.0 - self.drop_path
-            kept = torch.rand(len(x), 1, 1, 1, device=x.device) < keep
+            kept = torch.rand(x.shape[0], 1, 1, 1, device=x.device) < keep
             update = update * (kept / keep).to(update.dtype)
         return x + update
 

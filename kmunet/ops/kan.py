@@ -66,7 +66,7 @@ def _gradients(
     if of is None:
         features = _features(x, grid).flatten(1)
         by_feature, d_weight = linear_gradients(features, weight.flatten(1), grad)
-        dx = _gradient(x, grid, by_feature.view(len(x), *weight.shape[1:]))
+        dx = _gradient(x, grid, by_feature.view(x.shape[0], *weight.shape[1:]))
         return dx, d_weight.view_as(weight)
     dx, d_weight, steps = torch.empty_like(x), torch.empty_like(weight), _steps(grid)
     for first, last in _parts(weight):
