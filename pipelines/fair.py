@@ -18,7 +18,13 @@ def learnt_from(packed: PackedSet) -> str:
 def fair_rows(
     registry: Registry, version: ModelVersion | None, packed: PackedSet
 ) -> list[int]:
-    """Rows of the test images, less those that the version has learnt from."""
+    """Rows of the test images, less those that the version has learnt from.
+
+    The rest of a patient, sequence or view of which it learnt a part goes with that.
+    """
     learnt = registry.learnt_from(version) if version else frozenset()
+    known = [content(packed, row) in learnt for row in range(len(packed.records))]
+    groups = packed.clusters
+    met = set(groups[known].tolist()) - {-1}
     test = packed.indices("test").tolist()
-    return [row for row in test if content(packed, row) not in learnt]
+    return [row for row in test if not known[row] and int(groups[row]) not in met]

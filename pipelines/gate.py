@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from kmunet.config import EvaluateParams, GateParams
 from kmunet.errors import ServiceError
 from kmunet.evaluation import bootstrap_interval, score_labels
+from kmunet.evaluation.bootstrap import group_members
 from kmunet.inference import labels
 
 FEWEST = 10  # test images that say anything
+FEWEST_GROUPS = 5  # patients whose resamples are wide enough for a bound
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,13 @@ def decide(
     )
     if gate.confidence == 0:
         return Decision(gain > gate.min_gain, f"{text}, needed > {gate.min_gain:g}")
+    count = len(group_members(groups or [None] * len(gains)))
+    if count < FEWEST_GROUPS:
+        return Decision(
+            False,
+            f"{text}, of {count} independent groups: a bound needs {FEWEST_GROUPS}; "
+            "test more patients, or set register.gate.confidence to 0",
+        )
     low, _ = bootstrap_interval(
         gains,
         statistic=np.mean,

@@ -1,11 +1,15 @@
 """A folder that appears whole or not at all."""
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kmunet.data.locked import locked
 from kmunet.errors import DataError
+
+logger = logging.getLogger("kmunet.data")
 
 
 @contextmanager
@@ -13,7 +17,18 @@ def new_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that replaces it on leaving without error.
 
     On any exception, also KeyboardInterrupt, it is removed and `target` is untouched.
+    Processes that write the same one do so in turn; the last one's stays.
     """
+
+    def wait() -> None:
+        logger.warning("%s: waits for another process that writes it", target)
+
+    with locked(target.with_name(f".{target.name}.lock"), wait), _fresh(target) as new:
+        yield new
+
+
+@contextmanager
+def _fresh(target: Path) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}.partial")
     old = target.with_name(f".{target.name}.old")
     for left_over in (partial, old):

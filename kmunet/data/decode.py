@@ -46,9 +46,10 @@ def decode_image(data: bytes, name: str) -> Pixels:
 
 
 def decode_values(data: bytes, name: str, palette: str) -> NDArray[Any]:
-    """Values as stored, (H, W) or (H, W, C); `palette` "index" or "colour".
+    """Values as stored, (H, W) or (H, W, C); `palette` "index", "mask" or "colour".
 
-    With "index" a colour palette gives its indices, a grey one its grey values.
+    With "index" a colour palette gives its indices, a grey one its grey values; with
+    "mask" too, but black is 0 wherever the palette has it.
     Raises UnreadableError naming the file.
     """
     return _decode(data, name, palette)
@@ -87,11 +88,21 @@ def _with_pillow(data: bytes, palette: str) -> NDArray[Any]:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             raise ValueError("several pages or frames in one file")
         image.load()
+        if palette != "colour":
+            _refuse_shape_in_alpha(image)
         upright = ImageOps.exif_transpose(image)
         return np.asarray(_plain(upright, palette))
 
 
-def _plain(image: Image.Image, palette: str) -> Image.Image:
+def _refuse_shape_in_alpha(image: Image.Image) -> None:
+    if image.mode not in ("LA", "La", "PA", "RGBA", "RGBa"):
+        return
+    *colours, alpha = image.getextrema()
+    if alpha[0] < alpha[1] and all(low == high for low, high in colours):
+        raise ValueError("a shape in its alpha channel alone: save it without alpha")
+
+
+def _plain(image: Image.Image, palette: str) -> Image.Image | NDArray[Any]:
     """A mode whose array is (H, W) or (H, W, 3 or more)."""
     if image.mode == "1":
         return image.convert("L")
@@ -99,12 +110,25 @@ def _plain(image: Image.Image, palette: str) -> Image.Image:
         colour = image.convert("RGB")
         red, green, blue = (np.asarray(band) for band in colour.split())
         is_grey = np.array_equal(red, green) and np.array_equal(red, blue)
-        if palette == "index" and not is_grey:
-            return image.getchannel(0) if image.mode == "PA" else image
-        return colour
+        if is_grey or palette == "colour":
+            return colour
+        indices = np.array(image.getchannel(0))
+        return _black_first(indices, colour) if palette == "mask" else indices
     if image.mode in ("L", "I", "F", "RGB") or image.mode.startswith("I;16"):
         return image
     return image.convert("L" if image.mode in ("LA", "La") else "RGB")
+
+
+def _black_first(indices: NDArray[Any], colour: Image.Image) -> NDArray[Any]:
+    """The same with black as 0: an adapted palette may begin with any colour."""
+    black = ~np.asarray(colour).any(axis=2)
+    first = (indices == 0) & ~black
+    if first.any():
+        if not black.any():
+            raise ValueError("no colour of its palette is black, for the background")
+        indices[first] = indices[black][0]
+    indices[black] = 0
+    return indices
 
 
 def _with_tifffile(data: bytes, name: str) -> NDArray[Any]:

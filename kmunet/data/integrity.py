@@ -58,7 +58,11 @@ def warnings(records: Sequence[Record]) -> list[str]:
         (empty, "empty masks (no lesion)"),
         (full, "masks that cover the whole image"),
         (grey, "masks with grey edges, cut at half of the full value"),
-        (dark, f"almost black images (brightest value below {DARK} of 255)"),
+        (
+            dark,
+            f"almost black images (brightest value below {DARK} of 255; "
+            "10 or 12 bits in a file of 16 must be scaled up)",
+        ),
     ]
     found = [f"{text}: {len(ids)}, {_few(ids)}" for ids, text in notes if ids]
     return found + _duplicates(records)

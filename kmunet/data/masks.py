@@ -52,7 +52,8 @@ def decode_mask(data: bytes, name: str, form: MaskForm = BINARY) -> tuple[Pixels
     Raises MaskValueError for values beyond the form, UnreadableError naming the file.
     """
     colours = bool(form.values) and isinstance(form.values[0], tuple)
-    values = decode_values(data, name, "colour" if colours else "index")
+    numbers = "index" if form.kind == "classes" else "mask"
+    values = decode_values(data, name, "colour" if colours else numbers)
     if colours:
         return _by_colour(values, name, form.values), False
     if values.ndim == 3:

@@ -7,9 +7,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from kmunet.data.masks import INSTANCES, class_form, decode_mask
+from kmunet.data.masks import BINARY, INSTANCES, class_form, decode_mask
 from kmunet.data.sources import open_source
-from kmunet.errors import ConfigError, PairError
+from kmunet.errors import ConfigError, PairError, UnreadableError
 
 INDEX = np.array([[0, 1, 2, 3], [0, 3, 3, 1]], np.uint8)
 COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
@@ -46,6 +46,31 @@ def test_colour_maps_as_rgb_or_with_a_palette():
         np.testing.assert_array_equal(decode_mask(data, "m", form)[0], INDEX)
     numbers = class_form(("a", "b", "c"), ())
     np.testing.assert_array_equal(decode_mask(png(palette), "m", numbers)[0], INDEX)
+
+
+RED = np.array([[0, 0, 0, 0], [0, 1, 1, 0]], np.uint8)
+
+
+@pytest.mark.parametrize("form", [BINARY, INSTANCES])
+def test_black_is_the_background_wherever_a_palette_has_it(form):
+    """Pillow's own adapted palette begins with any colour."""
+    for colours in ([255, 0, 0, 0, 0, 0], [0, 0, 0, 255, 0, 0]):
+        image = Image.fromarray(RED if colours[0] == 0 else 1 - RED)
+        image.putpalette(colours)
+        np.testing.assert_array_equal(decode_mask(png(image), "m", form)[0], RED)
+    image.putpalette([255, 255, 0, 255, 0, 0])
+    with pytest.raises(UnreadableError, match="no colour of its palette is black"):
+        decode_mask(png(image), "m", form)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_a_shape_in_alpha_alone_is_refused(mode):
+    image = Image.fromarray(RED * 255).convert(mode)
+    np.testing.assert_array_equal(decode_mask(png(image), "m")[0], RED)
+    image = Image.new(mode, image.size, "white")
+    image.putalpha(Image.fromarray(RED * 255))
+    with pytest.raises(UnreadableError, match="alpha channel alone"):
+        decode_mask(png(image), "m")
 
 
 def test_values_beyond_the_classes_are_named():

@@ -194,7 +194,8 @@ def test_warnings_count_and_name(tmp_path, save):
         "empty masks (no lesion): 1, empty",
         "masks that cover the whole image: 1, full",
         "masks with grey edges, cut at half of the full value: 1, grey",
-        "almost black images (brightest value below 32 of 255): 1, dot",
+        "almost black images (brightest value below 32 of 255; 10 or 12 bits in a file"
+        " of 16 must be scaled up): 1, dot",
         "the same pixels under several ids, kept in one split: 1, empty = full",
     ]
     packed = pack(tmp_path / "raw", tmp_path / "set", (8, 64))

@@ -37,6 +37,20 @@ def test_decide(new, gate, promoted):
     assert decide(np.asarray(new), OLD, gate, EVALUATE).promote is promoted
 
 
+def test_a_bound_needs_several_patients():
+    one = ["patient"] * len(OLD)
+    decision = decide(OLD + 0.1, OLD, _gate(confidence=0.95), EVALUATE, one)
+    assert not decision.promote
+    assert "of 1 independent groups" in decision.reason
+    assert decide(OLD + 0.1, OLD, _gate(), EVALUATE, one).promote
+
+
+def test_chance_does_not_promote_by_default():
+    gate = load_params(Path(__file__).parents[2] / "params.yaml").register_.gate
+    assert not decide(OLD + UNEVEN, OLD, gate, EVALUATE).promote
+    assert decide(OLD + 0.1, OLD, gate, EVALUATE).promote
+
+
 def test_the_first_model_is_promoted():
     assert decide(OLD, None, _gate(min_gain=0.5), EVALUATE).promote
 

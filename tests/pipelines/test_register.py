@@ -38,6 +38,7 @@ def params():
     raw["sources"] = {"squares": {"kind": "folder", "sizes": [32]}}
     raw["datasets"] = ["squares"]
     raw["model"]["widths"] = [16, 24, 32]
+    raw["register"]["gate"]["confidence"] = 0.0  # of three images there is no bound
     return parse_params(raw)
 
 
