@@ -13,6 +13,8 @@ from typing import Any
 
 import ray
 import ray.train
+from pyarrow.fs import LocalFileSystem
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
@@ -27,11 +29,17 @@ from kmunet.errors import (
 from kmunet.training.reporter import Pictures, Progress, Reporter
 from pipelines import profile
 from pipelines.onlookers import Onlookers
-from pipelines.ray_checkpoints import best_checkpoints, check_storage, keep
+from pipelines.ray_checkpoints import (
+    check_storage,
+    forget_list,
+    keep,
+    place,
+    stored,
+)
 from pipelines.ray_cluster import connect, this_node
 from pipelines.ray_code import check_versions, versions
 from pipelines.signals import asking_to_stop
-from pipelines.storage import KEPT, Storage
+from pipelines.storage import Storage
 
 logger = logging.getLogger("kmunet.training")
 
@@ -84,15 +92,11 @@ class RayReporter:
         ray.train.report(metrics, checkpoint=saved, checkpoint_upload_fn=keep)
 
     def checkpoints(self) -> Iterator[AbstractContextManager[Path]]:
-        newest = ray.train.get_checkpoint()
-        if newest is None:
-            return
-        yield _as_path(newest.as_directory())
-        for reported in reversed(ray.train.get_all_reported_checkpoints()):
-            if reported.checkpoint.path != newest.path:
-                yield _as_path(reported.checkpoint.as_directory())
-        for best in best_checkpoints():
-            yield _as_path(best.as_directory())
+        system, home = place()
+        # All ranks go by what the first one sees.
+        found = stored(system, home) if self.rank == 0 else []
+        for path in broadcast_from_rank_zero(found):
+            yield _opened(system, path)
 
     def progress(self, progress: Progress) -> None:
         self._board.post.remote(asdict(progress))
@@ -126,13 +130,16 @@ def run_on_ray(
 
     `loop` must be importable on the workers. Raises TrainingError with the worker's
     own message where a run ends without a checkpoint, TrainingStoppedError after
-    SIGTERM, once the workers have saved (a second SIGTERM ends at once), and
+    SIGTERM or Ctrl-C, once the workers have saved (a second one ends at once), and
     UnavailableError where Ray itself dies: its head, or the driver's own node.
     """
     if not ray.is_initialized():
         connect(cluster.fewest * cluster.threads)
     _check_resources(cluster)
     board = _Board.options(**this_node()).remote()  # type: ignore[attr-defined]
+    where = _storage(cluster).for_ray()
+    system, home = where[1] or LocalFileSystem(), f"{where[0]}/{cluster.name}"
+    forget_list(system, home)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
@@ -143,22 +150,23 @@ def run_on_ray(
             "versions": versions(),
         },
         scaling_config=_scaling(cluster),
-        run_config=_run_config(cluster),
+        run_config=_run_config(cluster, *where),
     )
+    trainer._register_sigint_handler = lambda _: None  # Ray's saves nothing
     with _told_if_gone():
         with (
-            asking_to_stop(signal.SIGTERM) as asked,
+            asking_to_stop(signal.SIGTERM, signal.SIGINT) as asked,
             _watching(board, on_progress, onlookers, asked),
         ):
             try:
-                result = trainer.fit()
+                trainer.fit()
             except TrainingFailedError as error:
                 raise TrainingError(_cause(board, error)) from error
         _raise_verdict(board)
-    if result.checkpoint is None:
+    found = stored(system, home)
+    if not found:
         raise TrainingError(f"the run {cluster.name} ended without a checkpoint")
-    opened: AbstractContextManager[Any] = result.checkpoint.as_directory()
-    return _as_path(opened)
+    return _opened(system, found[0])
 
 
 @contextmanager
@@ -174,8 +182,9 @@ def _told_if_gone() -> Iterator[None]:
 
 
 @contextmanager
-def _as_path(opened: AbstractContextManager[Any]) -> Iterator[Path]:
-    with opened as folder:
+def _opened(system: Any, path: str) -> Iterator[Path]:
+    """A checkpoint's files: where they are, or fetched for as long."""
+    with ray.train.Checkpoint(path, filesystem=system).as_directory() as folder:
         yield Path(folder)
 
 
@@ -227,13 +236,11 @@ def _storage(cluster: Cluster) -> Storage:
     return storage
 
 
-def _run_config(cluster: Cluster) -> ray.train.RunConfig:
-    path, system = _storage(cluster).for_ray()
+def _run_config(cluster: Cluster, path: str, system: Any) -> ray.train.RunConfig:
     return ray.train.RunConfig(
         name=cluster.name,
         storage_path=path,
         storage_filesystem=system,
-        checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT),
         failure_config=ray.train.FailureConfig(
             max_failures=cluster.max_failures,
             # Each of these is a wait for workers to start: for a node to come back.

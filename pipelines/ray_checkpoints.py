@@ -1,14 +1,16 @@
-"""Checkpoints in Ray's storage: stored whole or not at all, and the best one kept.
+"""Checkpoints in Ray's storage: stored whole or not at all, the newest and best kept.
 
-Ray keeps the newest by count. `best-<epoch>` beside them is the whole state after the
-best epoch, from which a training goes on where the newest are damaged.
+What lies in a run's folder is what a training goes on from and what is counted, not
+Ray's list of it: that misses what a killed controller had not taken up, and a kill may
+cut it short. `best-<epoch>` beside the newest is the whole state after the best epoch,
+for where they are damaged.
 """
 
 import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ import ray.train
 
 from kmunet.errors import RemoteError, SpaceError, TrainingError
 from kmunet.training.space import copy_checkpoint
+from pipelines.storage import KEPT
 
-BEST = "best-"
+SAVED, BEST = "checkpoint_", "best-"
+LIST = "checkpoint_manager_snapshot.json"  # Ray's
 LAST = "state.json"  # of a checkpoint's files, where it is whole
 
 
@@ -27,8 +31,7 @@ def check_storage() -> None:
 
     Raises TrainingError naming the node.
     """
-    storage = ray.train.get_context().get_storage()
-    system, home = storage.storage_filesystem, str(storage.experiment_fs_path)
+    system, home = place()
     node = platform.node()
     if not _is_local(system):
         try:
@@ -42,14 +45,37 @@ def check_storage() -> None:
         )
 
 
-def keep(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
-    """Ray's `checkpoint_upload_fn`: a local folder goes to `name` in the run's folder.
-
-    Raises SpaceError with nothing of it left, so that the one before is the newest.
-    """
+def place() -> tuple[Any, str]:
+    """On a worker: the file system and the run's folder there."""
     storage = ray.train.get_context().get_storage()
-    system, home = storage.storage_filesystem, str(storage.experiment_fs_path)
-    source, target = Path(checkpoint.path), f"{home}/{name}"
+    return storage.storage_filesystem, str(storage.experiment_fs_path)
+
+
+def stored(system: Any, home: str) -> list[str]:
+    """Paths of a run's checkpoints: the newest first, then the best.
+
+    Two are the best where a kill came between the new one and the old one's end.
+    """
+    return [*reversed(_named(system, home, SAVED)), *reversed(_bests(system, home))]
+
+
+def forget_list(system: Any, home: str) -> None:
+    """Before a run: cut short, or of folders that are not there, Ray's list ends it."""
+    listed = f"{home}/{LIST}"
+    if system.get_file_info(listed).type != pyarrow.fs.FileType.NotFound:
+        system.delete_file(listed)
+
+
+def keep(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
+    """Ray's `checkpoint_upload_fn`: a local folder goes into the run's folder.
+
+    There it is named by its step, then `name`. Raises SpaceError with nothing of it
+    left, so that the one before is the newest.
+    """
+    system, home = place()
+    source = Path(checkpoint.path)
+    name = f"{SAVED}{_step(source):09d}_{name.removeprefix(SAVED)}"
+    target = f"{home}/{name}"
     if _is_local(system):
         copy_checkpoint(source, Path(target))
     else:
@@ -58,23 +84,24 @@ def keep(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
             system.handler.upload(file, f"{target}/{file.name}")
     if (epoch := _best_epoch(source)) is not None:
         _keep_best(system, home, name, f"{BEST}{epoch:06d}")
+    for old in _named(system, home, SAVED)[:-KEPT] + _named(system, home, f".{SAVED}"):
+        with suppress(OSError):  # still open somewhere, or gone
+            system.delete_dir(old)
     return ray.train.Checkpoint(target, filesystem=system)
 
 
-def best_checkpoints() -> Iterator[ray.train.Checkpoint]:
-    """The best one; two where a kill came between the new one and the old one's end."""
-    storage = ray.train.get_context().get_storage()
-    system, home = storage.storage_filesystem, str(storage.experiment_fs_path)
-    for path in reversed(_bests(system, home)):
-        yield ray.train.Checkpoint(path, filesystem=system)
+def _step(folder: Path) -> int:
+    return int(_state(folder)["step"])
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((folder / LAST).read_text(encoding="utf-8"))
+    return state
 
 
 def _best_epoch(folder: Path) -> int | None:
     """The epoch that this checkpoint was saved after, if it is the best so far."""
-    try:
-        state = json.loads((folder / LAST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+    state = _state(folder)
     ends = state["batch"] == 0 and state["epoch"] == state["best_epoch"]
     return int(state["epoch"]) if ends and state["epoch"] else None
 
@@ -108,8 +135,17 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _bests(system: Any, home: str) -> list[str]:
+    return _named(system, home, BEST)
+
+
+def _named(system: Any, home: str, start: str) -> list[str]:
+    """Folders whose names begin so, sorted."""
     found = system.get_file_info(pyarrow.fs.FileSelector(home, allow_not_found=True))
-    return sorted(file.path for file in found if file.base_name.startswith(BEST))
+    return sorted(
+        file.path
+        for file in found
+        if file.base_name.startswith(start) and file.base_name != LIST
+    )
 
 
 def _is_local(system: Any) -> bool:

@@ -49,14 +49,15 @@ def no_space(place: Path, needed: int, what: str = "a checkpoint") -> SpaceError
 
 def copy_checkpoint(source: Path, target: Path) -> None:
     """Copy a folder, whole or not at all. Raises SpaceError."""
-    needed = folder_bytes(source)
+    needed, partial = folder_bytes(source), target.with_name(f".{target.name}.partial")
     if free(target) < needed + MARGIN:
         raise no_space(target.parent, needed)
     try:
         with told_if_full(target.parent, needed):
-            shutil.copytree(source, target, dirs_exist_ok=True)
+            shutil.copytree(source, partial, dirs_exist_ok=True)
+            partial.rename(target)
     except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
@@ -69,8 +70,9 @@ def free(place: Path) -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Of all files below; 0 where there is no folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """Of all files below, one of several names once; 0 where there is no folder."""
+    found = [file.stat() for file in folder.rglob("*") if file.is_file()]
+    return sum({(file.st_dev, file.st_ino): file.st_size for file in found}.values())
 
 
 def checkpoint_bytes(model: nn.Module, params: "TrainParams") -> int:

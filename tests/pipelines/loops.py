@@ -17,6 +17,8 @@ from kmunet.training import Progress
 def _report(reporter, epoch, values):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "epoch").write_text(f"{epoch} {values}")
+        state = {"step": epoch, "batch": 1, "epoch": epoch, "best_epoch": 0}
+        Path(folder, "state.json").write_text(json.dumps(state))
         saved = Path(folder) if reporter.rank == 0 else None
         reporter.report({"epoch": float(epoch)}, saved)
 
@@ -51,7 +53,7 @@ def die_once(config, reporter):
     dist.barrier()
     for epoch in range(start + 1, 4):
         if epoch == 2 and first_attempt and reporter.rank == 1:
-            time.sleep(5)  # the controller takes checkpoints up every 2 s
+            time.sleep(5)  # rank 0 stores the first
             os.kill(os.getpid(), signal.SIGKILL)
         _report(reporter, epoch, 0)
 
@@ -86,11 +88,10 @@ def checkpoints_of(config, reporter):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             best = min(epoch, config["best"])
-            state = {"batch": 0, "epoch": epoch, "best_epoch": best}
+            state = {"step": epoch, "batch": 0, "epoch": epoch, "best_epoch": best}
             (folder / "state.json").write_text(json.dumps(state))
             (folder / "epoch").write_text(str(epoch))
             (folder / "weights").write_bytes(b"w" * config["bytes"])
             reporter.report({"epoch": float(epoch)}, folder)
         if epoch == config.get("killed") and not start:
-            time.sleep(5)  # the controller takes checkpoints up every 2 s
             os.kill(os.getpid(), signal.SIGKILL)

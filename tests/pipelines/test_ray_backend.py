@@ -48,18 +48,19 @@ def test_a_users_error_arrives_as_it_was_said_and_is_not_tried_again(cluster, tm
     assert (tmp_path / "starts").read_text() == "start\n"
 
 
-def test_sigterm_lets_the_workers_save(cluster, tmp_path):
+@pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_workers_save(cluster, tmp_path, wish):
     import loops
 
     def on_progress(progress):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), wish)
 
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the second one's
+    before = signal.signal(wish, signal.SIG_IGN)  # the second one's
     try:
         with pytest.raises(TrainingStoppedError, match="stopped in epoch 1"):
             run_on_ray(loops.wait_to_be_stopped, {}, cluster("stop"), on_progress)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(wish, before)
     assert list((tmp_path / "ray" / "stop").glob("checkpoint*/epoch"))
 
 

@@ -1,5 +1,6 @@
 """Where checkpoints lie: which are kept, on S3, and on a disk that is full."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -50,12 +51,41 @@ def test_a_killed_worker_goes_on_from_s3(run, s3_server, keys_that_travel):
     assert run(storage, epochs=4, killed=3, failures=1) == ["nothing", "3,2,2"]
     listed = s3_server.client.list_objects_v2(Bucket="runs", Prefix="some/place/run/")
     folders = {item["Key"].split("/")[3] for item in listed["Contents"]}
-    assert len([name for name in folders if name.startswith("checkpoint_2")]) == 2
+    assert len([name for name in folders if name.startswith("checkpoint_0")]) == 2
     assert [name for name in folders if name.startswith("best")] == ["best-000002"]
     storage.remove("run")
     assert "Contents" not in s3_server.client.list_objects_v2(
         Bucket="runs", Prefix="some/place/run/"
     )
+
+
+def test_a_run_goes_on_from_what_lies_there_and_not_by_rays_list(run, tmp_path):
+    """A kill cuts the list short; a user removes a damaged folder that it names."""
+    place = tmp_path / "ray"
+    run(place, epochs=3)
+    listed = place / "run" / "checkpoint_manager_snapshot.json"
+    listed.write_bytes(listed.read_bytes()[:200])
+    shutil.rmtree(max((place / "run").glob("checkpoint_0*")))
+    assert run(place, epochs=4)[-1] == "2,2"
+    shutil.rmtree(max((place / "run").glob("checkpoint_0*")))
+    assert run(place, epochs=4)[-1] == "3,2"
+    listed.unlink()
+    assert run(place, epochs=4)[-1] == "4,3,2"  # done: nothing is reported
+
+
+def test_what_kills_have_left_goes(run, tmp_path):
+    place = tmp_path / "ray"
+    run(place, epochs=3)
+    one = max((place / "run").glob("checkpoint_0*"))
+    for number in range(6):
+        shutil.copytree(one, one.with_name(f"checkpoint_000000000_{number}"))
+    shutil.copytree(one, one.with_name(".checkpoint_000000001_7.partial"))
+    run(place, epochs=6)
+    left = [path.name for path in (place / "run").iterdir()]
+    assert not [
+        name for name in left if name.startswith((".ch", "checkpoint_000000000"))
+    ]
+    assert len([name for name in left if name.startswith("checkpoint_0")]) == 2
 
 
 @pytest.mark.slow
