@@ -151,6 +151,7 @@ def _facts(
         "classes": list(packed.classes),
         "size": packed.size,
         "counts": {k: v["images"] for k, v in packed.division["counts"].items()},
+        "notes": list(packed.division["notes"]),
         "groups": len(group_members([row["group"] for row in found[0].table])),
         "budget": str(limit),
         "clock": "cpu" if limit.kind == "cpu_minutes" else "wall",

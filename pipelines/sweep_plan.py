@@ -28,6 +28,7 @@ class Trial:
     params: Params
     fingerprint: str  # of its images and split
     changes: Mapping[str, Value] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # on its split
 
     @property
     def label(self) -> str:
@@ -132,4 +133,10 @@ def _trial(
     dataset: str, params: Params, packed: PackedSet, changes: Mapping[str, Value]
 ) -> Trial:
     name = run_name(params, dataset, packed)
-    return Trial(name, dataset, params, packed.fingerprint, dict(changes))
+    notes = tuple(packed.division["notes"])
+    return Trial(name, dataset, params, packed.fingerprint, dict(changes), notes)
+
+
+def notes_of(trials: Sequence[Trial]) -> list[str]:
+    """What is to be known of their splits, each note once."""
+    return list(dict.fromkeys(note for trial in trials for note in trial.notes))

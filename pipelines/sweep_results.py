@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kmunet.evaluation import Repeat, summarize_repeats
-from pipelines.sweep_plan import Trial
+from pipelines.sweep_plan import Trial, notes_of
 
 Row = dict[str, Any]
 Outcomes = Mapping[str, Mapping[str, Any]]  # by the trial's name
@@ -38,6 +38,7 @@ def summaries(trials: Sequence[Trial], outcomes: Outcomes) -> dict[str, Row]:
             seed=rules.seed,
         )  # fmt: skip
         summary["missing"] = len(own) - len(done)
+        summary["notes"] = notes_of(own)
         found[dataset] = {**summary, "confidence": rules.confidence}
     return found
 
@@ -51,13 +52,15 @@ def sentence(dataset: str, summary: Mapping[str, Any]) -> str:
         f"{100 * summary['confidence']:g} % over {summary['groups']} groups of "
         f"{summary['images']} test images, each averaged over its trainings"
     )
-    for key, kind in (("sd_seeds", "seeds"), ("sd_folds", "folds")):
-        if iou[key] is not None:
-            text += (
-                f"; IoU's standard deviation over {summary[kind]} {kind} {iou[key]:.4f}"
-            )
+    spreads = {"seeds": summary["whole_seeds"], "folds": summary["folds"]}
+    for kind, count in spreads.items():
+        if iou[f"sd_{kind}"] is not None:
+            value = iou[f"sd_{kind}"]
+            text += f"; IoU's standard deviation over {count} {kind} {value:.4f}"
     if summary["missing"]:
         text += f"; INCOMPLETE: {summary['missing']} trials are missing"
+    for note in summary["notes"]:
+        text += f"; note: {note}"
     return text
 
 

@@ -17,7 +17,7 @@ from pipelines.ray_trials import Share
 from pipelines.report_folder import report_folder
 from pipelines.search_space import draw, expanded, read_space
 from pipelines.sweep_log import Outcome
-from pipelines.sweep_plan import Trial, plan_one
+from pipelines.sweep_plan import Trial, changed, notes_of, plan_one
 from pipelines.sweep_session import Begun, base_params, begun, given, share
 from pipelines.sweep_trial import make_job
 
@@ -158,6 +158,7 @@ def _report(
     summary: dict[str, Any] = {
         "metric": rules.metric,
         "trials": len(trials),
+        "notes": notes_of(trials),
         "statuses": {
             status: sum(row["status"] == status for row in rows)
             for status in sorted({row["status"] for row in rows})
@@ -174,7 +175,10 @@ def _report(
         title=f"{trials[0].dataset}: search of {len(trials)} trials",
         columns=["status", "epochs", "epoch", "value", *keys],
         rows=rows,
-        sentences=_sentences(trials[0].dataset, rules, rows, again, summary),
+        sentences=[
+            *_sentences(trials[0].dataset, rules, rows, again, summary),
+            *(f"note: {text}" for text in summary["notes"]),
+        ],
         summary=summary,
         curves=curves,
         settings=settings,

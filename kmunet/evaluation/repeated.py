@@ -35,8 +35,9 @@ def summarize_repeats(
     """Counts, and for IoU and Dice: mean, low, high, sd_seeds, sd_folds.
 
     sd_seeds: standard deviation (n - 1) of the mean over all images, by seed; None with
-    fewer than two seeds that tested them all. sd_folds: of the means of the folds, each
-    averaged over seeds; None with one fold. Raises ValueError without a test image.
+    fewer than two seeds that tested them all (`whole_seeds` counts these). sd_folds: of
+    the means of the folds, each averaged over seeds; None with one fold. Raises
+    ValueError without a test image.
     """
     if not any(repeat.table for repeat in repeats):
         raise ValueError("there are no test images to summarize")
@@ -53,17 +54,19 @@ def summarize_repeats(
         low, high = bootstrap_interval(
             values, np.mean, samples, confidence, seed, labels
         )
+        whole = _by_seed(repeats, name, len(scores))
         found[name] = {
             "mean": float(np.mean(values)),
             "low": low,
             "high": high,
-            "sd_seeds": spread(_by_seed(repeats, name, len(scores))),
+            "sd_seeds": spread(whole),
             "sd_folds": spread(_by_fold(repeats, name)),
         }
     return {
         "trainings": len(repeats),
         "folds": len({repeat.fold for repeat in repeats}),
         "seeds": len({repeat.seed for repeat in repeats}),
+        "whole_seeds": len(whole),
         "images": len(labels),
         "groups": len(group_members(labels)),
         **found,

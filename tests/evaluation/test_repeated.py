@@ -57,7 +57,9 @@ def test_spreads_are_told_apart():
 
 
 def test_a_seed_that_lacks_a_fold_has_no_mean_of_its_own():
-    found = summarize_repeats(FOLDS[:3], **RULES)["iou"]
+    summary = summarize_repeats(FOLDS[:3], **RULES)
+    assert (summary["seeds"], summary["whole_seeds"]) == (2, 1)
+    found = summary["iou"]
     assert found["sd_seeds"] is None
     assert found["mean"] == pytest.approx((0.3 + 0.6 + 0.9) / 3)
 

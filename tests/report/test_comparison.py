@@ -18,6 +18,7 @@ FACTS = {
     "counts": {"train": 9, "validation": 3, "test": 4}, "groups": 4, "seeds": [1, 2],
     "baseline": "unet", "confidence": 0.95, "resolution": "native",
     "machine": {"device": "x", "threads": 1, "torch": "2"}, "params": {"lr": 1e-3},
+    "notes": ["two <views> lie apart"],
 }  # fmt: skip
 
 
