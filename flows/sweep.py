@@ -19,7 +19,9 @@ from flows.preparation import prepare
 from flows.slots import slot
 from flows.stages import run_command
 from flows.workspace import workspace
+from kmunet.config import load_params
 from kmunet.errors import ConfigError, KMUNetError
+from pipelines.as_prepared import check_given, how_to_prepare
 from pipelines.overrides import Value, expand, overridden
 
 
@@ -64,8 +66,9 @@ def sweep(
             raise ConfigError(
                 f"dataset: {dataset} is not among `datasets` of params.yaml: add it"
             )
-        overridden(plan.root / "params.yaml", expand(plan.root / "params.yaml",
-                                                     overrides or {}))  # fmt: skip
+        path = plan.root / "params.yaml"
+        params = overridden(path, expand(path, overrides or {}))
+        check_given(load_params(path), params, dataset, how_to_prepare(params, dataset))
         command = _command(dataset, folds, seeds, overrides, cpus, gpus)
         with tempfile.TemporaryDirectory(prefix="kmunet-") as folder:
             if search is not None:

@@ -15,7 +15,7 @@ from pipelines.sweep_trial import make_job
 
 def sweep_folds(arguments: argparse.Namespace, root: Path) -> int:
     """Run the sweep; its exit code. Raises KMUNetError before anything starts."""
-    params = base_params(given(arguments, root), root)
+    params = base_params(given(arguments, root), root, arguments.datasets)
     if arguments.out:
         report_folder(arguments.out, "summary.json")
     seeds = tuple(dict.fromkeys(arguments.seeds or [params.train.seed]))

@@ -14,6 +14,7 @@ from kmunet.data.division import write_split
 from kmunet.data.prepared import Prepared
 from kmunet.data.store import PackedSet, open_packed, open_prepared
 from kmunet.errors import ConfigError, DataError
+from pipelines.as_prepared import check_prepared, how_to_prepare
 from pipelines.overrides import Value, assign
 from pipelines.paths import Paths
 from pipelines.train import check_before_start, run_name
@@ -80,16 +81,15 @@ def plan_one(
 def open_dataset(root: Path, params: Params, dataset: str) -> Prepared:
     """The prepared data of one data set. DataError says how to prepare it."""
     params.size(dataset)
-    paths = Paths(root, dataset)
+    paths, how = Paths(root, dataset), how_to_prepare(params, dataset)
     if not paths.prepared.is_dir():
-        how = f".venv/bin/python -m pipelines.prepare --dataset {dataset}"
-        if dataset in params.datasets:
-            how = f"dvc repro prepare@{dataset}"
         raise DataError(
             f"{dataset} is not prepared: data/prepared/{dataset} is missing; with the "
-            f"download in data/raw/{dataset}/, run `{how}`"
+            f"download in data/raw/{dataset}/, run {how}"
         )
-    return open_prepared(paths.prepared)
+    prepared = open_prepared(paths.prepared)
+    check_prepared(prepared, params, dataset, how)
+    return prepared
 
 
 def _plan_dataset(

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kmunet.config import Params
+from kmunet.config import Params, load_params
 from kmunet.errors import ConfigError
 from kmunet.report import SweepReport
+from pipelines.as_prepared import check_given, how_to_prepare
 from pipelines.overrides import Value
 from pipelines.paths import state_dir
 from pipelines.ray_search import Rules, run_search
@@ -29,12 +30,7 @@ def sweep_search(arguments: argparse.Namespace, root: Path) -> int:
     """Run the search; its exit code. Raises KMUNetError before anything starts."""
     dataset = _one_dataset(arguments)
     values = given(arguments, root)
-    params = base_params(values, root)
-    if params.split.protocol == "paper":
-        raise ConfigError(
-            "--search: split.protocol 'paper' validates on the test images: a search "
-            "would select on them: --set split.protocol=clean"
-        )
+    params = base_params(values, root, [dataset])
     if arguments.out:
         report_folder(arguments.out, "summary.json")
     space = read_space(arguments.search, params)
@@ -77,10 +73,13 @@ def _plan(
     drawn: Sequence[Mapping[str, Value]],
 ) -> list[Trial]:
     """A trial a draw. --set stands over a recipe, a key of the space over both."""
-    whole = []
+    base = load_params(root / "params.yaml")
+    whole: list[dict[str, Value]] = []
     for own in drawn:
         plain = {key: value for key, value in own.items() if key != "recipe"}
-        whole.append({**expanded(params, own), **values, **plain})
+        chosen = {**expanded(params, own), **values, **plain}
+        _check(base, changed(base, chosen), dataset)
+        whole.append({**chosen, "train.workers": 1})
     trials = plan_one(root, params, dataset, whole, drawn)
     for trial in trials:
         if trial.fingerprint != trials[0].fingerprint:
@@ -89,6 +88,16 @@ def _plan(
                 f"{trials[0].label}: split and size cannot be searched; --set them"
             )
     return trials
+
+
+def _check(base: Params, params: Params, dataset: str) -> None:
+    """Raise ConfigError for values of a trial that a recipe may bring in."""
+    check_given(base, params, dataset, how_to_prepare(params, dataset))
+    if params.split.protocol == "paper":
+        raise ConfigError(
+            "--search: split.protocol 'paper' validates on the test images: a search "
+            "would select on them: --set split.protocol=clean"
+        )
 
 
 def _rules(arguments: argparse.Namespace, trials: Sequence[Trial]) -> Rules:

@@ -13,12 +13,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from kmunet.config import Params
+from kmunet.config import Params, load_params
 from kmunet.data.atomic import new_folder
 from kmunet.device import choose_device
 from kmunet.errors import ConfigError
 from kmunet.report import SweepReport, write_sweep_report
 from pipelines import overrides
+from pipelines.as_prepared import check_given, how_to_prepare
 from pipelines.paths import state_dir
 from pipelines.ray_trials import Share, begin, leaving_ray
 from pipelines.register import numbers
@@ -41,9 +42,14 @@ def given(arguments: argparse.Namespace, root: Path) -> dict[str, overrides.Valu
     return values
 
 
-def base_params(values: dict[str, overrides.Value], root: Path) -> Params:
-    """params.yaml with these values; a trial is one process."""
-    params = overrides.overridden(root / "params.yaml", values)
+def base_params(
+    values: dict[str, overrides.Value], root: Path, datasets: Sequence[str]
+) -> Params:
+    """params.yaml with these values, checked; a trial is one process."""
+    path = root / "params.yaml"
+    base, params = load_params(path), overrides.overridden(path, values)
+    for dataset in datasets:
+        check_given(base, params, dataset, how_to_prepare(params, dataset))
     return changed(params, {"train.workers": 1})
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from kmunet.config import Params, parse_params
+from kmunet.config import Params, load_params, parse_params
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.errors import ConfigError, DataError
 from kmunet.models.registry import BASELINES, MODELS
+from pipelines.as_prepared import check_given, check_prepared
 from pipelines.overrides import Value, expand, overridden
 from pipelines.paths import Paths, state_dir
 from pipelines.receipt import SCORING, TRAINING, code_digest
@@ -27,7 +28,6 @@ RESERVED = {
     "train.epochs": "the budget says how long: --epochs",
     "train.max_steps": "the budget says how long: --steps",
     "train.max_minutes": "the budget says how long: --minutes",
-    "train.workers": "a model is trained by one process",
     "datasets": "name the data set as the first argument",
 }
 OWN = ("pipelines/comparison/worker.py", "pipelines/comparison/ledger.py")
@@ -108,18 +108,14 @@ def read_params(paths: Paths, overrides: Mapping[str, Value]) -> Params:
         raise ConfigError("no params.yaml here: run from the project's root")
     params = overridden(paths.params, expand(paths.params, overrides))
     params.size(paths.dataset)
+    remedy = _remedy(params, paths.dataset)
+    check_given(load_params(paths.params), params, paths.dataset, remedy)
     return params
 
 
 def open_data(params: Params, paths: Paths) -> PackedSet:
     """The prepared data. DataError with the command where they are not as needed."""
-    name = paths.dataset
-    remedy = f"`dvc repro split@{name}` prepares and splits them"
-    if name not in params.datasets:
-        remedy = (
-            f"place the raw data under data/raw/{name}, add {name} to 'datasets' in "
-            f"params.yaml, then {remedy}"
-        )
+    name, remedy = paths.dataset, _remedy(params, paths.dataset)
     for folder in (paths.prepared, paths.splits):
         if not folder.is_dir():
             place = folder.relative_to(paths.root)
@@ -128,14 +124,35 @@ def open_data(params: Params, paths: Paths) -> PackedSet:
         packed = open_packed(paths.prepared, paths.splits, params.train.size)
     except DataError as error:
         raise DataError(f"{error} ({remedy})") from None
-    settings = params.split.model_dump(mode="json")
-    other = [k for k, v in settings.items() if packed.division["settings"].get(k) != v]
-    if other:
-        raise DataError(
-            f"data/splits/{name}: made with another split.{other[0]} than params.yaml "
-            f"has now; {remedy}"
-        )
+    check_prepared(packed.prepared, params, name, remedy)
+    _check_split(packed, params, paths)
     return packed
+
+
+def _check_split(packed: PackedSet, params: Params, paths: Paths) -> None:
+    """DataError where the split is of other parameters, in params.yaml or given."""
+    made, remedy = packed.division["settings"], _remedy(params, paths.dataset)
+    settings = params.split.model_dump(mode="json")
+    other = [key for key, value in settings.items() if made.get(key) != value]
+    if not other:
+        return
+    keys, whose = ", ".join(f"split.{key}" for key in other), "params.yaml has now"
+    if load_params(paths.params).split != params.split:
+        whose, remedy = "is asked for", f"set it in params.yaml first, then {remedy}"
+    raise DataError(
+        f"data/splits/{paths.dataset}: made with another {keys} than {whose}; {remedy}"
+    )
+
+
+def _remedy(params: Params, name: str) -> str:
+    """What prepares and splits a data set as params.yaml says."""
+    remedy = f"`dvc repro split@{name}` prepares and splits it"
+    if name in params.datasets:
+        return remedy
+    return (
+        f"place the raw data under data/raw/{name}, add {name} to 'datasets' in "
+        f"params.yaml, then {remedy}"
+    )
 
 
 def plan_runs(

@@ -220,6 +220,7 @@ def test_a_night_refreshes_imports(here, tmp_path, monkeypatch):
     [
         ({"dataset": "cvc"}, "cvc"),
         ({"dataset": "busi", "overrides": {"train.lr": 99}}, "train.lr"),
+        ({"dataset": "busi", "overrides": {"recipe": "paper"}}, "is prepared with"),
         ({"dataset": "busi", "hours": 0}, "hours: 0 hours"),
     ],
 )

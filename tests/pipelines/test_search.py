@@ -86,8 +86,32 @@ def test_what_validates_on_test_images_is_refused(workspace, helpers):
     line = "synthetic --search two.yaml --set split.protocol=paper"
     with pytest.raises(ConfigError, match="would select on them"):
         helpers.kmunet_sweep(line)
+    for space in ("recipe: [paper]\n", "recipe: [best, paper]\n"):
+        (workspace / "recipe.yaml").write_text(space)
+        with pytest.raises(ConfigError, match="would select on them"):
+            helpers.kmunet_sweep("synthetic --search recipe.yaml")
     with pytest.raises(ConfigError, match="holds no earlier report"):
         helpers.kmunet_sweep("synthetic --search two.yaml --out data")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"sources.synthetic.kind": "busi"}, r"sources\.synthetic\.kind: .*prepared"),
+        ({"train.workers": 2}, r"train\.workers: a model is trained by one process"),
+    ],
+)
+def test_a_recipe_of_a_space_makes_no_data(workspace, helpers, recipe, message):
+    raw = yaml.safe_load((workspace / "params.yaml").read_text())
+    before = (workspace / "params.yaml").read_text()
+    raw["recipes"]["other"] = recipe
+    (workspace / "params.yaml").write_text(yaml.safe_dump(raw))
+    (workspace / "other.yaml").write_text("recipe: [other]\n")
+    try:
+        with pytest.raises(ConfigError, match=message):
+            helpers.kmunet_sweep("synthetic --search other.yaml")
+    finally:
+        (workspace / "params.yaml").write_text(before)
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +177,8 @@ def test_the_same_again_trains_nothing(searched, helpers, workspace, capsys):
 )
 def test_what_cannot_work_is_said_first(searched, helpers, workspace, line, message):
     raw = yaml.safe_load((workspace / "params.yaml").read_text())
-    raw["recipes"]["half"] = {"split.test": 0.4}
+    raw["recipes"] |= {"half": {"split.test": 0.4}, "third": {"split.test": 0.3}}
     (workspace / "params.yaml").write_text(yaml.safe_dump(raw))
-    (workspace / "split.yaml").write_text("recipe: [paper, half]\n")
+    (workspace / "split.yaml").write_text("recipe: [third, half]\n")
     with pytest.raises(ConfigError, match=message):
         helpers.kmunet_sweep(line)
