@@ -21,8 +21,9 @@ def sweep_folds(arguments: argparse.Namespace, root: Path) -> int:
     seeds = tuple(dict.fromkeys(arguments.seeds or [params.train.seed]))
     trials = plan_folds(root, params, tuple(dict.fromkeys(arguments.datasets)), seeds)
     kind = {"folds": params.split.folds, "seeds": list(seeds)}
+    asked = share(arguments, params)
     with begun(root, params, trials, "sweep") as sweep:
-        _run_missing(sweep, trials, share(arguments, params), root)
+        _run_missing(sweep, trials, asked, root)
         report = _report(trials, sweep.log.outcomes)
         return sweep.tell(report, arguments.out, kind)
 

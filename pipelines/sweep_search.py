@@ -46,8 +46,9 @@ def sweep_search(arguments: argparse.Namespace, root: Path) -> int:
         "grace": rules.grace,
         "search_seed": arguments.search_seed,
     }
+    asked = share(arguments, params)
     with begun(root, params, trials, "search", repr(rules)) as sweep:
-        _run_missing(sweep, trials, share(arguments, params), rules, root)
+        _run_missing(sweep, trials, asked, rules, root)
         report = _report(sweep, trials, rules, values)
         return sweep.tell(report, arguments.out, kind)
 

@@ -7,7 +7,7 @@ import argparse
 import hashlib
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -16,7 +16,7 @@ from typing import Any
 from kmunet.config import Params, load_params
 from kmunet.data.atomic import new_folder
 from kmunet.device import choose_device
-from kmunet.errors import ConfigError
+from kmunet.errors import ConfigError, ServiceError
 from kmunet.report import SweepReport, write_sweep_report
 from pipelines import overrides
 from pipelines.as_prepared import check_given, how_to_prepare
@@ -118,10 +118,22 @@ def begun(
     datasets = "-".join(dict.fromkeys(trial.dataset for trial in trials))
     identity = f"{kind}-{datasets}-{digest.hexdigest()[:8]}"
     runs = SweepRuns(root, f"{params.register_.prefix}-sweeps", identity, identity)
-    log = SweepLog(trials, TrialStore(state_dir(root) / "sweeps"), runs)
-    print(f"{identity}: {len(trials)} trials", flush=True)
-    with leaving_ray():
+    with _leaving_none_open(runs), leaving_ray():
+        log = SweepLog(trials, TrialStore(state_dir(root) / "sweeps"), runs)
+        print(f"{identity}: {len(trials)} trials", flush=True)
         yield Begun(root, identity, log)
+
+
+@contextmanager
+def _leaving_none_open(runs: SweepRuns) -> Iterator[None]:
+    """After an error no run seems to go on; the same command opens them again."""
+    try:
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        with suppress(ServiceError):
+            runs.abandon("KILLED" if stopped else "FAILED")
+        raise
 
 
 def _table(report: SweepReport) -> list[str]:

@@ -82,6 +82,13 @@ class SweepRuns:
             self.client.log_artifacts(self.parent, str(folder))
             self._close(self.parent, status, metrics, {})
 
+    def abandon(self, status: str) -> None:
+        """Close the runs that are still open, the parent last."""
+        with answering(self.uri):
+            for run in (*self._children.values(), self.parent):
+                if self.client.get_run(run).info.status == "RUNNING":
+                    self.client.set_terminated(run, status)
+
     def _child(self, trial: str) -> str:
         """The trial's run below the parent, opened once."""
         if trial not in self._children:
