@@ -6,7 +6,6 @@ interrupted run goes on. Registers nothing, and writes nothing that DVC keeps.
 """
 
 import argparse
-import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,11 +138,9 @@ def _facts(
 ) -> dict[str, Any]:
     import torch
 
-    from kmunet.device import choose_device
     from kmunet.evaluation.bootstrap import group_members
+    from pipelines.comparison.request import machine
 
-    device = choose_device(params.train.device)
-    gpu = device.type == "cuda"
     changed = ("name", "seed", "epochs", "max_steps", "max_minutes", "workers")
     values = params.model_dump(mode="json", by_alias=True)
     return {
@@ -161,7 +158,7 @@ def _facts(
         "resolution": params.evaluate.resolution,
         "data_fingerprint": packed.fingerprint,
         "machine": {
-            "device": torch.cuda.get_device_name(device) if gpu else platform.machine(),
+            "device": machine(params, limit),
             "threads": params.train.threads,
             "torch": torch.__version__,
         },

@@ -5,7 +5,9 @@ Beside the model's name, the seed and the budget, all runs have the same params.
 
 import hashlib
 import json
+import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 
 from kmunet.config import Params, load_params, parse_params
 from kmunet.data.store import PackedSet, open_packed
+from kmunet.device import choose_device
 from kmunet.errors import ConfigError, DataError
 from kmunet.models.registry import BASELINES, MODELS
 from pipelines.as_prepared import check_given, check_prepared
@@ -38,6 +41,7 @@ UNITS = {
     "epochs": "epochs",
     "steps": "steps",
 }
+TIMED = ("minutes", "cpu_minutes")  # a faster machine goes further
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,27 @@ def run_params(params: Params, model: str, seed: int, limit: Limit) -> Params:
     return parse_params(raw, "params.yaml with the arguments")
 
 
+def machine(params: Params, limit: Limit) -> str:
+    """The GPU or the kind of processor; the processor's model too, where time counts.
+
+    Raises ConfigError where train.device is not there.
+    """
+    device = choose_device(params.train.device)
+    gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if gpu else platform.machine()
+    return f"{name}, {_processor()}" if limit.kind in TIMED else name
+
+
+def _processor() -> str:
+    """As Linux names its model; elsewhere, and where it has none, as Python does."""
+    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
 def _key(params: Params, packed: PackedSet, limit: Limit) -> str:
     sections = params.model_dump(mode="json", by_alias=True)
     content = [
@@ -200,6 +225,7 @@ def _key(params: Params, packed: PackedSet, limit: Limit) -> str:
         sections["train"],
         sections["presets"][params.augment],
         [limit.kind, limit.amount],
+        [choose_device(params.train.device).type, machine(params, limit)],
         code_digest((*TRAINING, *OWN)),
         torch.__version__,
     ]
