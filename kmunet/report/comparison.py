@@ -14,7 +14,7 @@ Row = Mapping[str, Any]
 
 MODELS = (
     "model", "seeds", "parameters", "flops", "steps", "epochs", "wall", "cpu",
-    "step_wall", "step_cpu", "memory", "validation_iou", "best_epoch",
+    "step_wall", "step_cpu", "memory", "device_memory", "validation_iou", "best_epoch",
     "iou", "iou_low", "iou_high", "iou_spread",
     "dice", "dice_low", "dice_high", "dice_spread",
     "iou_difference", "iou_difference_low", "iou_difference_high",
@@ -60,7 +60,9 @@ def write_comparison(folder: Path, found: Comparison) -> Path:
     sheet = folder / "overlays.png"
     write_comparison_sheet(sheet, names, found.sheet, found.facts["classes"])
     page = folder / "report.html"
-    html = environment().get_template("compare.html.j2").render(c=found, **found.facts)
+    on_gpu = all(row["device_memory"] for row in found.models)
+    template = environment().get_template("compare.html.j2")
+    html = template.render(c=found, on_gpu=on_gpu, **found.facts)
     page.write_text(html, encoding="utf-8", newline="\n")
     return page
 

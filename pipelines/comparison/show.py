@@ -107,11 +107,14 @@ def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
 
 
 def _columns(rows: Sequence[Row], wide: bool) -> dict[str, list[str]]:
+    kind, memory = "host MB", "memory"
+    if all(row["device_memory"] for row in rows):
+        kind, memory = "GPU MB", "device_memory"
     cost = {
         "params": [f"{row['parameters'] / 1e6:.2f} M" for row in rows],
         "GFLOPs": [f"{row['flops'] / 1e9:.2f}" for row in rows],
         "ms/step": [_milliseconds(row["step_wall"]) for row in rows],
-        "MB": [f"{row['memory'] / 1e6:.0f}" for row in rows],
+        kind: [f"{row[memory] / 1e6:.0f}" for row in rows],
     }
     differences = [
         _interval(row["difference"]["iou"], "+") if row["difference"] else ""

@@ -16,7 +16,10 @@ from kmunet.evaluation.repeated import spread
 from pipelines.comparison.runs import Result
 
 METRICS = ("iou", "dice")
-USED = ("steps", "epochs", "wall", "cpu", "step_wall", "step_cpu", "memory")
+USED = (
+    "steps", "epochs", "wall", "cpu", "step_wall", "step_cpu", "memory",
+    "device_memory",
+)  # fmt: skip
 Table = list[dict[str, Any]]
 
 
@@ -46,7 +49,7 @@ def model_rows(found: Sequence[Result], params: EvaluateParams) -> Table:
 
 def run_rows(found: Sequence[Result]) -> Table:
     """A row a training."""
-    names = ("parameters", "flops", *USED, "process_memory", "device_memory")
+    names = ("parameters", "flops", *USED, "process_memory")
     return [
         {
             "model": result.run.model,

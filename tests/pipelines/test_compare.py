@@ -5,24 +5,27 @@ import dataclasses
 import json
 import re
 import shutil
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from safetensors.torch import load_file
 
 from kmunet.cli import main
 from kmunet.config import parse_params
 from kmunet.data.store import open_packed
 from kmunet.data.synthetic import write_synthetic
-from kmunet.errors import TrainingError, TrainingStoppedError
+from kmunet.errors import DataError, TrainingError, TrainingStoppedError
 from kmunet.inference import Predictor
 from pipelines import prepare, split
-from pipelines.comparison import runs, worker
+from pipelines.comparison import request, runs, worker
 from pipelines.comparison.memory import memory, peak_memory
-from pipelines.comparison.request import Limit, plan_runs
+from pipelines.comparison.request import Limit, open_data, plan_runs
+from pipelines.comparison.show import print_table
 from pipelines.paths import Paths
 
 ROOT = Path(__file__).parents[2]
@@ -262,7 +265,16 @@ def test_what_a_run_says_is_passed_on(workspace, tmp_path):
         (["--steps", "1", "--seeds", "-1"], "--seeds: -1 must be 0 to"),
         (["--steps", "1", "--set", "train.rate=1"], "train.rate: unknown key"),
         (["--steps", "1", "--set", "train.seed=1"], "train.seed: --seeds gives"),
-        (["--steps", "1", "--set", "split.seed=3"], "another split.seed than params"),
+        (["--steps", "1", "--set", "train.workers=2"], "train.workers: a model is tr"),
+        (
+            ["--steps", "1", "--set", "split.seed=3"],
+            "split.seed than is asked for; set it in params.yaml first, then `dvc",
+        ),
+        (["--steps", "1", "--set", "recipe=paper"], "another split.protocol than is"),
+        (
+            ["--steps", "1", "--set", "sources.synthetic.kind=busi"],
+            "sources.synthetic.kind: synthetic is prepared with params",
+        ),
         (["--steps", "1", "--set", "train.batch_size=64"], "batch_size 64 is more"),
     ],
 )
@@ -272,6 +284,70 @@ def test_bad_input_is_refused_before_any_training(
     monkeypatch.setattr(runs, "_start", None)
     assert compare(workspace[0], *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_split_that_is_stale_needs_no_change_of_params(workspace):
+    paths, _ = workspace
+    before = paths.params.read_text()
+    raw = yaml.safe_load(before)
+    raw["split"]["seed"] = 3
+    paths.params.write_text(yaml.safe_dump(raw))
+    message = "another split.seed than params.yaml has now; `dvc repro split@synthetic`"
+    try:
+        with pytest.raises(DataError, match=message):
+            open_data(parse_params(raw), paths)
+    finally:
+        paths.params.write_text(before)
+
+
+def folder_of(workspace, kind, amount=2):
+    paths, params = workspace
+    packed = open_packed(paths.prepared, paths.splits)
+    (run,) = plan_runs(params, paths, packed, ["unet"], [1], Limit(kind, amount))
+    return run.folder
+
+
+def test_a_result_is_kept_for_the_machine_that_it_is_of(workspace, monkeypatch):
+    kinds = ("steps", "minutes", "cpu_minutes")
+    here = [folder_of(workspace, kind) for kind in kinds]
+    assert here == [folder_of(workspace, kind) for kind in kinds]
+    with monkeypatch.context() as patch:
+        patch.setattr(request, "_processor", lambda: "a slower one")
+        steps, *timed = [folder_of(workspace, kind) for kind in kinds]
+        assert steps == here[0]
+        assert not set(timed) & set(here)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("NVIDIA A", "NVIDIA B"):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _, name=name: name)
+        found = [folder_of(workspace, kind) for kind in kinds]
+        assert not set(found) & set(here)
+        assert request.machine(workspace[1], Limit("steps", 1)) == name
+        here += found
+
+
+def test_memory_is_of_the_gpu_where_there_is_one(done):
+    rows = json.loads((done / "comparison.json").read_text())["models"]
+    for device, words in ((None, "host MB"), (7e9, "GPU MB")):
+        console = Console(width=200, record=True, file=StringIO())
+        print_table([row | {"device_memory": device} for row in rows], console)
+        said = console.export_text()
+        assert words in said
+        assert ("7000" in said) == (device is not None)
+
+
+def test_what_is_to_be_known_of_the_split_is_told(workspace, tmp_path):
+    root = tmp_path / "paper"
+    shutil.copytree(workspace[0].root / "data", root / "data")
+    raw = yaml.safe_load(workspace[0].params.read_text())
+    raw["split"]["protocol"] = "paper"
+    paths = Paths(root, "synthetic")
+    paths.params.write_text(yaml.safe_dump(raw))
+    split.run(parse_params(raw), paths)
+    assert compare(paths, "--models", "unet", "--steps", "1") == 0
+    report = root / "reports/compare/synthetic"
+    note = "protocol 'paper' selects the epoch on the images that it reports"
+    assert note in json.loads((report / "comparison.json").read_text())["notes"]
+    assert note.split("'")[2] in (report / "report.html").read_text()
 
 
 def test_data_that_are_not_there_come_with_the_command(workspace, capsys):

@@ -30,7 +30,8 @@ def model(name, iou, difference):
     return {
         "model": name, "seeds": 2, "parameters": 1_500_000, "flops": 2.5e9,
         "steps": 10.0, "epochs": 2.0, "wall": 90.0, "cpu": 120.0, "step_wall": None,
-        "step_cpu": 0.5, "memory": 3e8, "validation_iou": 0.6, "best_epoch": 1.5,
+        "step_cpu": 0.5, "memory": 3e8, "device_memory": None,
+        "validation_iou": 0.6, "best_epoch": 1.5,
         "iou": score(iou), "dice": score(iou + 0.1), "misses": 1.0, "false_alarms": 0.0,
         "difference": difference and {m: score(difference) for m in ("iou", "dice")},
     }  # fmt: skip
@@ -68,6 +69,19 @@ def test_the_page_says_it_and_escapes(found):
     assert "standard deviation over the 2 seeds" in html
     links = re.findall(r'(?:href|src)="([^"]+)"', html)
     assert all((found / link).is_file() for link in links)
+
+
+def test_the_page_has_notes_and_says_whose_memory_it_tells(found, tmp_path):
+    html = (found / "report.html").read_text()
+    assert "Note: two &lt;views&gt; lie apart." in html
+    assert "Host memory" in html
+    row = {**model("unet", 0.5, None), "device_memory": 7e9}
+    (tmp_path / "gpu").mkdir()
+    curve = {"model": "unet", "seed": 1, "minutes": 1, "cpu_minutes": 1, "val_iou": 0.5}
+    one = Comparison(FACTS, [row], [], [curve], [], [])
+    page = write_comparison(tmp_path / "gpu", one)
+    assert "GPU memory" in page.read_text()
+    assert "<td>7000</td>" in page.read_text()
 
 
 def test_the_tables_are_flat_and_whole(found):
