@@ -4,7 +4,7 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -122,20 +122,36 @@ def leaving_ray() -> Iterator[None]:
 def begin(share: Share) -> None:
     """Connect, if that is not done, and see that a trial can ever start.
 
-    Raises ConfigError where the cluster has less than a trial asks for.
+    Raises ConfigError where no node has what a trial asks for.
     """
     if not ray.is_initialized():
         connect(math.ceil(share.cpus))
-    have = ray.cluster_resources()
-    for kind, option, count in (
-        ("CPU", "--cpus", share.cpus),
-        ("GPU", "--gpus", share.gpus),
-    ):
-        if have.get(kind, 0) < count:
-            raise ConfigError(
-                f"{option}: a trial asks for {count:g} {kind}s and the Ray cluster has "
-                f"{have.get(kind, 0):g}: lower it or add nodes"
-            )
+    check_room(share, ray.nodes())
+
+
+def check_room(share: Share, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ConfigError with the largest of Ray's nodes if none can hold a trial."""
+    alive = [node for node in nodes if node["Alive"]]
+    if not all(_lacking(share, node) for node in alive):
+        return
+    kinds = ("GPU", "CPU") if share.gpus else ("CPU",)
+    largest = max(alive, key=lambda node: [_has(node, kind) for kind in kinds])
+    raise ConfigError(
+        f"{', '.join(_lacking(share, largest))}: a trial asks for {share.cpus:g} CPUs "
+        f"and {share.gpus:g} GPUs of one node, and the largest of the Ray cluster, "
+        f"{largest['NodeManagerAddress']}, has {_has(largest, 'CPU'):g} and "
+        f"{_has(largest, 'GPU'):g}: lower it or add a larger node"
+    )
+
+
+def _lacking(share: Share, node: Mapping[str, Any]) -> list[str]:
+    """The options that ask for more than the node has."""
+    asked = {"--cpus": ("CPU", share.cpus), "--gpus": ("GPU", share.gpus)}
+    return [name for name, (kind, n) in asked.items() if _has(node, kind) < n]
+
+
+def _has(node: Mapping[str, Any], kind: str) -> float:
+    return float(node["Resources"].get(kind, 0))
 
 
 def attempt(job: dict[str, Any], board: Any) -> Outcome:

@@ -22,6 +22,7 @@ from pipelines import prepare
 from pipelines.paths import Paths
 from pipelines.sweep_log import SweepLog
 from pipelines.sweep_plan import plan_folds
+from pipelines.sweep_results import sentence, summaries
 from pipelines.tracking_sweep import SweepRuns
 from pipelines.train import train_worker
 
@@ -199,6 +200,12 @@ def test_sigterm_saves_and_the_same_command_goes_on(
         ("synthetic --seeds -1", ConfigError, "train.seed"),
         ("synthetic --cpus 0", ConfigError, "--cpus must be above 0"),
         ("synthetic --cpus 64", ConfigError, "--cpus: a trial asks for 64 CPUs"),
+        (
+            "synthetic --set sources.synthetic.classes=[a,b]",
+            ConfigError,
+            r"sources\.synthetic\.classes: .*then `dvc repro prepare@synthetic`",
+        ),
+        ("synthetic --set train.workers=2", ConfigError, "train.workers: a model is"),
         ("busi", DataError, "pipelines.prepare --dataset busi"),
         ("kvasir", ConfigError, "unknown data set 'kvasir'"),
     ],
@@ -210,6 +217,87 @@ def test_what_cannot_work_is_said_before_anything_trains(
     with pytest.raises(error, match=message):
         helpers.kmunet_sweep(line)
     assert sorted((workspace / ".kmunet").glob("sweeps/*")) == before
+
+
+def test_nothing_is_left_running_after_an_error(workspace, helpers, monkeypatch):
+    uri = f"sqlite:///{workspace / 'closed.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    line = "synthetic --seeds 8"
+    with pytest.raises(ConfigError, match="--cpus must be above 0"):
+        helpers.kmunet_sweep(f"{line} --cpus 0")
+    assert not Path(workspace / "closed.db").exists()
+    with pytest.raises(ConfigError, match="--cpus: a trial asks for 64"):
+        helpers.kmunet_sweep(f"{line} --cpus 64")
+    _, (parent,), _ = helpers.runs_of(uri)
+    assert parent.info.status == "FAILED"
+    heard = SweepLog.event
+
+    def interrupt(self, event):
+        heard(self, event)
+        if "epoch" in event:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SweepLog, "event", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            helpers.kmunet_sweep(line)
+    _, parents, children = helpers.runs_of(uri)
+    assert {r.info.status for r in [*parents, *children.values()]} == {"KILLED"}
+    assert helpers.kmunet_sweep(line) == 0
+    _, parents, children = helpers.runs_of(uri)
+    assert {r.info.status for r in [*parents, *children.values()]} == {"FINISHED"}
+    assert (len(parents), len(children)) == (1, 1)
+
+
+def test_protocol_paper_is_told_with_its_result(workspace, helpers, capsys):
+    line = "synthetic --seeds 9 --set split.protocol=paper --out paper"
+    assert helpers.kmunet_sweep(line) == 0
+    note = "protocol 'paper' selects the epoch on the images that it reports"
+    assert f"; note: {note}" in capsys.readouterr().out
+    found = json.loads((workspace / "paper/summary.json").read_text())["synthetic"]
+    assert note in found["notes"]
+    assert note.split("'")[2] in (workspace / "paper/report.html").read_text()
+
+
+def test_seeds_that_lack_a_fold_are_not_counted(workspace):
+    trials = trials_of(workspace, [1, 2, 3])
+    outcomes = {}
+    for n, trial in enumerate(trials[1:]):  # seed 1 has no fold 0
+        row = {"id": f"image of fold {trial.params.split.fold}", "group": None}
+        scores = {"iou": 0.1 * n, "dice": 0.1 * n}
+        outcomes[trial.name] = {"status": "finished", "table": [row | scores]}
+    (found,) = summaries(trials, outcomes).values()
+    said = sentence("synthetic", found)
+    assert "standard deviation over 2 seeds" in said
+    assert "standard deviation over 3 folds" in said
+    assert "INCOMPLETE: 1 trials are missing" in said
+
+
+def node(address, cpus, gpus=0.0, alive=True):
+    """As ray.nodes() tells of one."""
+    has = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
+    return {"Alive": alive, "NodeManagerAddress": address, "Resources": has}
+
+
+def test_a_trial_needs_one_node_that_holds_it(helpers, ray_cluster):
+    from pipelines.ray_trials import Share, check_room
+
+    nodes = [
+        node("a", 4.0),
+        node("b", 6.0),
+        node("g", 1.0, 2.0),
+        node("d", 64.0, 8, False),
+    ]
+    check_room(Share(6, 0, 0), nodes)
+    check_room(Share(1, 2, 0), nodes)
+    for share, message in (
+        (Share(8, 0, 0), "^--cpus: a trial asks for 8 CPUs and 0 GPUs .* b, has 6 and"),
+        (Share(2, 1, 0), "^--cpus: a trial asks for 2 CPUs and 1 GPUs .* g, has 1 and"),
+        (Share(1, 3, 0), "^--gpus: .* g, has 1 and 2: lower it or add a larger node"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_room(share, nodes)
+    check_room(Share(4, 0, 0), ray_cluster.nodes())
 
 
 def test_folds_over_a_test_set_of_its_own_are_refused(workspace, monkeypatch):
