@@ -50,7 +50,8 @@ def sweep(
         folds: Default: split.folds of params.yaml.
         seeds: Default: train.seed.
         search: Keys of params.yaml with the values to try, as in
-            {"train.lr": {"log": [1.0e-4, 1.0e-2]}} (docs/training.md). Default: folds.
+            {"train.lr": {"loguniform": [1.0e-4, 1.0e-2]}} (docs/training.md).
+            Default: folds.
         trials: Of a search.
         scheduler: Of a search.
         overrides: Values of params.yaml for all trials, by dotted key.

@@ -1,5 +1,6 @@
 """Retries, time, turns, messages and the scheduled flows, with real Prefect and DVC."""
 
+import re
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ from flows.main import kmunet
 from flows.nightly import nightly
 from flows.sweep import sweep
 from flows.weekly import weekly
+from kmunet.config import load_params
+from pipelines.search_space import read_space
 
 BUSI = "data/raw/busi"
 HANG = {"train.epochs": 500}
@@ -229,3 +232,10 @@ def test_a_sweep_is_checked_before_it_starts(here, request_, words):
     assert state.is_failed()
     assert words in state.message
     assert tasks(state) == {}
+
+
+def test_the_space_that_the_help_shows_is_one(here, tmp_path):
+    shown = re.search(r"as in\s+(\{.*\})", sweep.fn.__doc__)
+    (tmp_path / "space.yaml").write_text(shown[1])
+    space = read_space(tmp_path / "space.yaml", load_params(here / "params.yaml"))
+    assert list(space) == ["train.lr"]
