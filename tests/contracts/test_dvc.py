@@ -73,23 +73,41 @@ def test_every_code_dep_exists(stage):
     assert all((ROOT / dep).exists() for dep in deps if not dep.startswith("data/"))
 
 
-def test_a_change_of_an_unused_preset_makes_nothing_stale(tmp_path):
-    """Real DVC, on the params that dvc.yaml names for train."""
-    train = {**STAGES["train"], "cmd": "echo > model-${item.ds}", "deps": [],
-             "outs": ["model-${item.ds}"]}  # fmt: skip
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": train}}))
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["datasets"] = ["busi", "cvc"]
+@pytest.fixture
+def params():
+    found = yaml.safe_load((ROOT / "params.yaml").read_text())
+    return {**found, "datasets": ["busi", "cvc"]}
 
-    def dvc(*arguments):
+
+@pytest.fixture
+def dvc(params, tmp_path):
+    """Real DVC, on the params that dvc.yaml names for train and register."""
+    stages = {
+        name: {**STAGES[name], "cmd": f"echo > {name}-${{item.ds}}", "deps": [],
+               "outs": [f"{name}-${{item.ds}}"]}
+        for name in ("train", "register")
+    }  # fmt: skip
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+
+    def run(*arguments):
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
         command = [sys.executable, "-m", "dvc", *arguments]
         return subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, check=True
         ).stdout
 
-    dvc("init", "--no-scm", "--quiet")
-    dvc("repro", "--quiet")
+    run("init", "--no-scm", "--quiet")
+    run("repro", "--quiet")
+    return run
+
+
+def test_a_change_of_evaluate_registers_again(dvc, params):
+    """All of it is in a version's identity."""
+    params["evaluate"]["bootstrap"] += 1
+    assert set(json.loads(dvc("status", "--json"))) == {"register@busi", "register@cvc"}
+
+
+def test_a_change_of_an_unused_preset_makes_nothing_stale(dvc, params):
     params["presets"]["ultrasound"][0]["args"]["p"] = 0.9
     assert json.loads(dvc("status", "--json")) == {}
     params["presets"]["paper"][0]["args"]["p"] = 0.9
