@@ -1,14 +1,11 @@
 """What happened, and which model is in use: MLflow tracking and registry.
 
 With `tracking_*.py`, and `pyfunc.py` and `apply.py`, which run inside a registered
-model's consumer, this is all that imports mlflow. The store is MLFLOW_TRACKING_URI, or
-SQLite under .kmunet.
+model's consumer, this is all that imports mlflow.
 """
 
 import json
-import logging
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -28,11 +25,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
-from kmunet.data.locked import locked
 from kmunet.data.rows import RowFile
 from kmunet.data.shards import Shards
-from kmunet.errors import ServiceError, UnavailableError
+from kmunet.errors import ServiceError
 from pipelines.paths import state_dir
+from pipelines.tracking_store import answering, choose_store, experiment
 
 __all__ = [
     "CHALLENGER",
@@ -46,15 +43,8 @@ __all__ = [
 ]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-# What MLflow's pages show of it: trainings, not chats.
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
 LINEAGE, LEARNT_FROM = "lineage.json", "learnt_from.txt"
 HERE = Path(__file__).parent
-_AWAY = re.compile(r"request to .* failed with ((timeout )?exception|error code 5)")
-_HURRIED = {  # seconds, tries
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-}
 
 
 @dataclass(frozen=True)
@@ -273,83 +263,6 @@ class Catalogue:
     def _names(self) -> str:
         names = sorted(model.name for model in self.client.search_registered_models())
         return ", ".join(names) or "(none)"
-
-
-def choose_store(state: Path) -> None:
-    """MLFLOW_TRACKING_URI, or else SQLite below `state`."""
-    for logger in ("mlflow", "alembic", "urllib3.connectionpool"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if _is_embedded(state):
-        state.mkdir(parents=True, exist_ok=True)
-        _make_store(state)
-        uri = _store(state)
-    mlflow.set_tracking_uri(uri)  # the variable may have changed since the last time
-
-
-def hurry() -> None:
-    """Give up on a server that is away within seconds, not MLflow's own 10 minutes.
-
-    For those who send again later; what the user has set stands.
-    """
-    for name, value in _HURRIED.items():
-        os.environ.setdefault(name, value)
-
-
-def experiment(client: MlflowClient, name: str, state: Path) -> str:
-    """The id of an experiment, made where it is missing."""
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    place = (state / "mlartifacts").as_uri() if _is_embedded(state) else None
-    try:
-        return str(client.create_experiment(name, place, tags=_KIND))
-    except MlflowException:  # another process was quicker
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            raise
-        return str(found.experiment_id)
-
-
-def _store(state: Path) -> str:
-    return f"sqlite:///{state / 'mlflow.db'}"
-
-
-def _is_embedded(state: Path) -> bool:
-    # set_tracking_uri sets the variable too: a second registry finds it set.
-    return os.environ.get("MLFLOW_TRACKING_URI", "") in ("", _store(state))
-
-
-def _make_store(state: Path) -> None:
-    """Beside its place and then moved there: a kill leaves no half of a database."""
-    place = state / "mlflow.db"
-    if place.exists():
-        return
-    with locked(state / "mlflow.lock", lambda: None):
-        if place.exists():
-            return
-        with tempfile.TemporaryDirectory(dir=state, prefix=".mlflow-") as folder:
-            fresh = Path(folder) / "mlflow.db"
-            MlflowClient(f"sqlite:///{fresh}").search_experiments()
-            fresh.rename(place)
-
-
-@contextmanager
-def answering(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (MlflowException, ConnectionError) as error:
-        kind = UnavailableError if _is_away(error) else ServiceError
-        raise kind(
-            f"MLflow at {uri}: {error}; check MLFLOW_TRACKING_URI and that "
-            "the server runs (`make up` starts one)"
-        ) from error
-
-
-def _is_away(error: Exception) -> bool:
-    """Whether the server could not be asked, or failed itself: 5xx."""
-    text = str(error)
-    return isinstance(error, ConnectionError) or bool(_AWAY.search(text))
 
 
 def _log(record: Record, logged: set[int]) -> None:

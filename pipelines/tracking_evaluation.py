@@ -12,7 +12,8 @@ import mlflow.data
 import numpy as np
 
 from pipelines.inputs import INPUTS
-from pipelines.tracking import ModelVersion, Registry, answering
+from pipelines.tracking import ModelVersion, Registry
+from pipelines.tracking_store import answering
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from PIL import Image
 
 from pipelines.paths import state_dir
 from pipelines.spool import Record, deliver_left
-from pipelines.tracking import choose_store, experiment, hurry
+from pipelines.tracking_store import choose_store, experiment, hurry
 
 _LOAD = "system/cpu_utilization_percentage"
 _METRICS, _PARAMS = 1000, 100  # that MLflow takes at once

@@ -15,7 +15,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from pipelines.paths import state_dir
-from pipelines.tracking import answering, choose_store, experiment, hurry
+from pipelines.tracking_store import answering, choose_store, experiment, hurry
 
 _BATCH = 900  # values in one request; MLflow takes 1000
 

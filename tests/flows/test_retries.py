@@ -8,7 +8,7 @@ from flows.retries import is_away, patiently
 from flows.transcript import Transcript
 from kmunet.errors import DataError, ServiceError, UnavailableError, UnreachableError
 from pipelines.stage import report_errors
-from pipelines.tracking import answering
+from pipelines.tracking_store import answering
 
 DVC_SAYS = "ERROR: failed to reproduce 'train@x': failed to run: train, exited with {}"
 
