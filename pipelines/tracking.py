@@ -22,14 +22,13 @@ import mlflow.pyfunc
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from kmunet.data.rows import RowFile
 from kmunet.data.shards import Shards
-from kmunet.errors import ServiceError
+from kmunet.errors import ServiceError, UnavailableError
 from pipelines.paths import state_dir
-from pipelines.tracking_store import answering, choose_store, experiment
+from pipelines.tracking_store import answering, choose_store, experiment, is_away
 
 __all__ = [
     "CHALLENGER",
@@ -64,7 +63,10 @@ class Record:
 
 
 class Registry:
-    """The models of one data set: versions, and the aliases champion, challenger."""
+    """The models of one data set: versions, and the aliases champion, challenger.
+
+    Methods raise ServiceError; where MLflow is away, UnavailableError.
+    """
 
     def __init__(self, root: Path, name: str) -> None:
         self.state, self.name = state_dir(root), name
@@ -76,24 +78,27 @@ class Registry:
 
     def find(self, tag: str, value: str) -> ModelVersion | None:
         """Return the version that carries the tag, or None."""
-        found = self.client.search_model_versions(f"name='{self.name}'")
+        with answering(self.uri):
+            found = self.client.search_model_versions(f"name='{self.name}'")
         return next((v for v in found if v.tags.get(tag) == value), None)
 
     def alias(self, alias: str) -> ModelVersion | None:
-        """Return the version behind an alias, or None."""
-        try:
-            return self.client.get_model_version_by_alias(self.name, alias)
-        except MlflowException:
-            return None
+        """Return the version behind an alias; None where no version has it."""
+        with answering(self.uri):
+            aliases = self.client.get_registered_model(self.name).aliases
+        return self.get(str(aliases[alias])) if alias in aliases else None
 
     def set_alias(self, alias: str, version: str) -> None:
-        self.client.set_registered_model_alias(self.name, alias, version)
+        with answering(self.uri):
+            self.client.set_registered_model_alias(self.name, alias, version)
 
     def tag(self, version: str, key: str, value: str) -> None:
-        self.client.set_model_version_tag(self.name, version, key, value)
+        with answering(self.uri):
+            self.client.set_model_version_tag(self.name, version, key, value)
 
     def get(self, version: str) -> ModelVersion:
-        return self.client.get_model_version(self.name, version)
+        with answering(self.uri):
+            return self.client.get_model_version(self.name, version)
 
     def learnt_from(self, version: ModelVersion) -> frozenset[str]:
         """The images of its training and selection; none where that is not recorded."""
@@ -174,11 +179,16 @@ class Registry:
                 check=False,
             )
             if done.returncode:
-                raise ServiceError(
-                    f"models:/{self.name}/{version} cannot be applied: "
-                    f"{done.stderr.strip().splitlines()[-1]}"
-                )
+                raise self._unapplied(version, done)
             yield np.load(out, mmap_mode="r", allow_pickle=False)
+
+    def _unapplied(
+        self, version: str, done: subprocess.CompletedProcess[str]
+    ) -> ServiceError:
+        code = f"exit code {done.returncode}"  # and no word, where it was killed
+        said = (done.stderr.strip().splitlines() or [code])[-1]
+        kind = UnavailableError if is_away(said) else ServiceError
+        return kind(f"models:/{self.name}/{version} cannot be applied: {said}")
 
     def _open(self) -> None:
         """Make the experiment and the registered model where they are missing."""

@@ -92,14 +92,14 @@ def answering(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, ConnectionError) as error:
-        kind = UnavailableError if _is_away(error) else ServiceError
+        away = isinstance(error, ConnectionError) or is_away(str(error))
+        kind = UnavailableError if away else ServiceError
         raise kind(
             f"MLflow at {uri}: {error}; check MLFLOW_TRACKING_URI and that "
             "the server runs (`make up` starts one)"
         ) from error
 
 
-def _is_away(error: Exception) -> bool:
-    """Whether the server could not be asked, or failed itself: 5xx."""
-    text = str(error)
-    return isinstance(error, ConnectionError) or bool(_AWAY.search(text))
+def is_away(said: str) -> bool:
+    """Whether MLflow says that its server could not be asked, or failed itself: 5xx."""
+    return bool(_AWAY.search(said))
