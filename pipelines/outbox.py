@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pipelines.address import shown
 from pipelines.spool import Record, Sink, Spool
 
 WAITING = 10_000  # records in memory
@@ -91,6 +92,7 @@ class Outbox:
     def _warn(self, error: BaseException) -> None:
         """Once."""
         if self._say is not None:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = shown(said)[:300]
             self._say(f"{reason}; what cannot be sent is kept in {self._spool.file}")
         self._say = None

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from kmunet.errors import ConfigError, KMUNetError
+from pipelines.address import shown
 
 DEFAULT = "local"
 FILE = Path(__file__).parents[1] / "infra" / "profiles.yaml"
@@ -27,7 +28,6 @@ VARIABLES = {
     "prefect": "PREFECT_API_URL",
     "s3_endpoint": "AWS_ENDPOINT_URL",
 }
-_IN_URL = re.compile(r"://[^/\s@]*@")
 _KEY = re.compile(
     r"\b(AKIA|ASIA)[0-9A-Z]{16}\b|[?&](password|token|secret|sig(nature)?)=|"
     r"^[A-Za-z0-9/+]{40}$",
@@ -54,7 +54,7 @@ class Profile(BaseModel):
     @field_validator("*")
     @classmethod
     def _no_secret(cls, value: str | None) -> str | None:
-        if value and (_IN_URL.search(value) or _KEY.search(value)):
+        if value and (shown(value) != value or _KEY.search(value)):
             raise ValueError(f"holds what looks like a secret: {_REMEDY}")
         return value
 

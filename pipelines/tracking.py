@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from kmunet.data.rows import RowFile
 from kmunet.data.shards import Shards
 from kmunet.errors import ServiceError, UnavailableError
+from pipelines.address import shown
 from pipelines.paths import state_dir
 from pipelines.tracking_store import answering, choose_store, experiment, is_away
 
@@ -188,7 +189,7 @@ class Registry:
         code = f"exit code {done.returncode}"  # and no word, where it was killed
         said = (done.stderr.strip().splitlines() or [code])[-1]
         kind = UnavailableError if is_away(said) else ServiceError
-        return kind(f"models:/{self.name}/{version} cannot be applied: {said}")
+        return kind(f"models:/{self.name}/{version} cannot be applied: {shown(said)}")
 
     def _open(self) -> None:
         """Make the experiment and the registered model where they are missing."""
@@ -207,7 +208,7 @@ class Found:
     aliases: tuple[str, ...]
     tags: Mapping[str, str]
     run_id: str
-    uri: str  # of the MLflow that has it
+    uri: str  # of the MLflow that has it, as it is shown
     lineage: Mapping[str, Any]
 
 
@@ -232,8 +233,8 @@ class Catalogue:
             versions = self.client.search_model_versions(f"name='{name}'")
             if not versions:
                 raise ServiceError(
-                    f"'{name}' has no versions in MLflow at {self.uri}; there are the "
-                    f"models {self._names()}"
+                    f"'{name}' has no versions in MLflow at {shown(self.uri)}; there "
+                    f"are the models {self._names()}"
                 )
             aliases = self.client.get_registered_model(name).aliases
             number = str(aliases.get(alias, "")) if alias else version
@@ -255,7 +256,7 @@ class Catalogue:
             aliases=tuple(sorted(a for a, n in aliases.items() if str(n) == number)),
             tags=dict(version.tags),
             run_id=version.run_id,
-            uri=self.uri,
+            uri=shown(self.uri),
             lineage=self._lineage(version.run_id),
         )
 

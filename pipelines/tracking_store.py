@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from kmunet.data.locked import locked
 from kmunet.errors import ServiceError, UnavailableError
+from pipelines.address import shown
 
 # What MLflow's pages show of it: trainings, not chats.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -36,6 +37,8 @@ def choose_store(state: Path) -> None:
         state.mkdir(parents=True, exist_ok=True)
         _make_store(state)
         uri = _store(state)
+    if shown(uri) != uri:  # MLflow prints the address of each run that ends
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     mlflow.set_tracking_uri(uri)  # the variable may have changed since the last time
 
 
@@ -95,8 +98,8 @@ def answering(uri: str) -> Iterator[None]:
         away = isinstance(error, ConnectionError) or is_away(str(error))
         kind = UnavailableError if away else ServiceError
         raise kind(
-            f"MLflow at {uri}: {error}; check MLFLOW_TRACKING_URI and that "
-            "the server runs (`make up` starts one)"
+            f"MLflow at {shown(uri)}: {shown(str(error))}; check MLFLOW_TRACKING_URI "
+            "and that the server runs (`make up` starts one)"
         ) from error
 
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from pipelines.address import shown
+
 OK, WARNING, ERROR = "ok", "warning", "error"
-_IN_URL = re.compile(r"://[^/\s@]*@")
 _SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH_STRING|API_KEY|ACCESS_KEY")
 
 
@@ -85,7 +86,7 @@ def _late(check: Check) -> Finding:
 
 
 def _masked(text: str) -> str:
-    text = _IN_URL.sub("://***@", text)
+    text = shown(text)
     for name, value in os.environ.items():
         if len(value) > 5 and _SECRET.search(name) and not name.endswith("_PATH"):
             text = text.replace(value, "***")

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+from infra.local.http import basic
 from kmunet.errors import ServiceError
+from pipelines.address import shown
 
 LIMIT = 3.0  # seconds
 
@@ -33,10 +35,13 @@ class Answer:
 
 
 def ask(url: str, headers: Mapping[str, str] = {}, body: Any = None) -> Answer:
-    """GET, or POST of JSON. Past any proxy where the server is on this machine."""
+    """GET, or POST of JSON. Past any proxy where the server is on this machine.
+
+    user:password@ of the URL are sent as a header, as MLflow's client does.
+    """
     data = None if body is None else json.dumps(body).encode()
-    everything = {"Content-Type": "application/json", **headers}
-    request = urllib.request.Request(url, data=data, headers=everything)
+    everything = {"Content-Type": "application/json", **headers, **_login(url)}
+    request = urllib.request.Request(shown(url), data=data, headers=everything)
     here = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
     handlers = [urllib.request.ProxyHandler({})] if here else []
     try:
@@ -46,7 +51,14 @@ def ask(url: str, headers: Mapping[str, str] = {}, body: Any = None) -> Answer:
         with refused:
             return _answer(refused.code, refused)
     except (OSError, ValueError, HTTPException) as problem:
-        raise ServiceError(f"{url}: {_why(problem)}") from None
+        raise ServiceError(f"{shown(url)}: {_why(problem)}") from None
+
+
+def _login(url: str) -> dict[str, str]:
+    parts = urlsplit(url)
+    if not parts.username:
+        return {}
+    return basic(f"{unquote(parts.username)}:{unquote(parts.password or '')}")
 
 
 def _answer(status: int, got: Any) -> Answer:

@@ -13,6 +13,7 @@ from infra.doctor.request import Answer, ask
 from infra.local.http import basic
 from infra.local.services import POOL
 from kmunet.errors import ServiceError
+from pipelines.address import shown
 
 SKEW = 30.0  # seconds; S3 refuses at 900
 START = "start it (`make up` starts one here)"
@@ -28,7 +29,8 @@ def mlflow(state: Path) -> Iterator[Finding]:
         yield _database(Path(uri.removeprefix("sqlite:///") or state / "mlflow.db"))
     else:
         remedy = "set it to the address of an MLflow server, as in http://mlflow:5000"
-        yield warning("mlflow", f"MLFLOW_TRACKING_URI is '{uri}': not checked", remedy)
+        text = f"MLFLOW_TRACKING_URI is '{shown(uri)}': not checked"
+        yield warning("mlflow", text, remedy)
 
 
 def prefect() -> Iterator[Finding]:
@@ -37,17 +39,17 @@ def prefect() -> Iterator[Finding]:
     if not api:
         yield ok("prefect", "embedded: each run starts a server for its own time")
         return
-    headers = _prefect_headers()
+    at, headers = shown(api), _prefect_headers()
     try:
         found = ask(f"{api}/admin/version", headers)
         if found.status in (401, 403):
             remedy = "set PREFECT_API_AUTH_STRING=user:password, or PREFECT_API_KEY"
-            yield error("prefect", f"{api}: access denied ({found.status})", remedy)
+            yield error("prefect", f"{at}: access denied ({found.status})", remedy)
         elif found.status != 200:
             remedy = "PREFECT_API_URL ends in /api, as in http://prefect:4200/api"
-            yield error("prefect", f"{api}: answers {found.status}", remedy)
+            yield error("prefect", f"{at}: answers {found.status}", remedy)
         else:
-            yield _compared("prefect", api, str(found.json()))
+            yield _compared("prefect", at, str(found.json()))
             yield _worker(ask(f"{api}/work_pools/{POOL}/workers/filter", headers, {}))
     except ServiceError as problem:
         yield error("prefect", str(problem), f"check PREFECT_API_URL, or {START}")
@@ -63,9 +65,11 @@ def clock() -> Iterator[Finding]:
             skew = ask(url).skew
         except ServiceError:
             continue  # its own check says so
-        if skew is not None:
-            told.append(url)
-            ahead += [f"{url} is {skew:+.0f} s from ours"] if abs(skew) > SKEW else []
+        if skew is None:
+            continue
+        told.append(url)
+        if abs(skew) > SKEW:
+            ahead.append(f"{shown(url)} is {skew:+.0f} s from ours")
     if ahead:
         yield warning("clock", "; ".join(ahead), "synchronise both (chrony, NTP)")
     elif told:
@@ -73,6 +77,7 @@ def clock() -> Iterator[Finding]:
 
 
 def _mlflow_server(uri: str) -> Finding:
+    at = shown(uri)
     try:
         health = ask(f"{uri}/health")
         told = ask(f"{uri}/version", _mlflow_headers())
@@ -82,13 +87,13 @@ def _mlflow_server(uri: str) -> Finding:
         return error("mlflow", str(problem), f"check MLFLOW_TRACKING_URI, or {START}")
     if answer.status in (401, 403):
         remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        return error("mlflow", f"{uri}: access denied ({answer.status})", remedy)
+        return error("mlflow", f"{at}: access denied ({answer.status})", remedy)
     if health.status != 200 or answer.status != 200:
         bad = health.status if health.status != 200 else answer.status
-        text = f"{uri}: answers {bad}"
+        text = f"{at}: answers {bad}"
         remedy = "is it MLflow that answers there? its log says more"
         return error("mlflow", text, remedy)
-    return _compared("mlflow", uri, told.text if told.status == 200 else "")
+    return _compared("mlflow", at, told.text if told.status == 200 else "")
 
 
 def _compared(name: str, where: str, theirs: str) -> Finding:

@@ -66,6 +66,25 @@ def test_mlflow_by_its_answers(server, no_services, tmp_path):
     assert "answers 404" in found.text
 
 
+def test_a_password_in_the_address_is_sent_and_not_shown(server, no_services, tmp_path):
+    uri = server.url.replace("//", "//me:hunter%32@")
+    no_services.setenv("MLFLOW_TRACKING_URI", uri)
+    no_services.setenv("MLFLOW_TRACKING_USERNAME", "other")
+    server.answers |= {"/health": (200, "OK"), "/version": (200, version("mlflow"))}
+    for status, said in ((200, "answers"), (401, "denied"), (404, "answers 404")):
+        server.answers[SEARCH] = (status, "{}")
+        (found,) = mlflow(tmp_path)
+        assert found.text.startswith(f"{server.url}")
+        assert said in found.text
+    assert server.seen[SEARCH] == "Basic bWU6aHVudGVyMg=="
+    server.now = 0.0
+    (found,) = clock()
+    assert found.text.startswith(f"{server.url} is ")
+    no_services.setenv("MLFLOW_TRACKING_URI", "ftp://me:hunter2@host")
+    (found,) = mlflow(tmp_path)
+    assert "'ftp://host'" in found.text
+
+
 def test_prefect_by_its_answers(server, no_services):
     no_services.setenv("PREFECT_API_URL", server.url)  # without /api
     (found,) = prefect()
