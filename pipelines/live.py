@@ -182,7 +182,7 @@ class _LateSink:
         if self._sink is None:
             from pipelines.tracking_live import MLflowSink
 
-            self._sink = MLflowSink(*self._places)
+            self._sink = MLflowSink(*self._places, _say)
         return self._sink.open(header)
 
     def send(self, header: Record, records: Sequence[Record]) -> None:

@@ -92,7 +92,12 @@ class Outbox:
     def _warn(self, error: BaseException) -> None:
         """Once."""
         if self._say is not None:
-            said = (str(error).splitlines() or [type(error).__name__])[0]
-            reason = shown(said)[:300]
-            self._say(f"{reason}; what cannot be sent is kept in {self._spool.file}")
+            said = reason(error)
+            self._say(f"{said}; what cannot be sent is kept in {self._spool.file}")
         self._say = None
+
+
+def reason(error: BaseException) -> str:
+    """In a line, without a password."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    return shown(said)[:300]

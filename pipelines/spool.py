@@ -87,6 +87,9 @@ class Spool:
             lines = _read(handle)
         except BlockingIOError:
             lines = []
+        except ValueError:  # no JSON
+            handle.close()
+            raise
         if not lines:
             handle.close()
             return None
@@ -103,21 +106,27 @@ def deliver_left(folder: Path, sink: Sink) -> int:
     """
     sent, faults = 0, list[Exception]()
     for file in sorted(folder.glob("*.jsonl")):
-        spool = Spool.left(file)
-        if spool is None:
-            continue
         try:
-            spool.deliver(sink)
-            sent += 1
+            sent += _deliver_file(file, sink)
         except Exception as error:
             faults.append(error)
-        finally:
-            spool.close()
         if len(faults) == 2:
             break
     if faults:
         raise faults[-1]
     return sent
+
+
+def _deliver_file(file: Path, sink: Sink) -> bool:
+    """Whether there was something to send."""
+    spool = Spool.left(file)
+    if spool is None:
+        return False
+    try:
+        spool.deliver(sink)
+    finally:
+        spool.close()
+    return True
 
 
 def _parts(records: Sequence[Record]) -> Iterator[Sequence[Record]]:

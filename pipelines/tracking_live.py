@@ -5,14 +5,14 @@ All goes through an outbox: MLflow being slow, down or away costs the training n
 """
 
 import base64
+import hashlib
 import io
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Metric, RunTag
 from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
 from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
@@ -22,12 +22,14 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 from PIL import Image
 
+from pipelines.outbox import reason
 from pipelines.paths import state_dir
 from pipelines.spool import Record, deliver_left
-from pipelines.tracking_store import choose_store, experiment, hurry
+from pipelines.tracking_store import choose_store, experiment, hurry, open_run
 
 _LOAD = "system/cpu_utilization_percentage"
-_METRICS, _PARAMS = 1000, 100  # that MLflow takes at once
+_METRICS = 1000  # that MLflow takes at once
+_KEY = 120  # characters: MLflow makes a file's name of it, with 100 more; 255 may be
 
 
 def deliver_pending(root: Path) -> int:
@@ -60,10 +62,19 @@ def machine_load() -> Callable[[], dict[str, float]]:
 class MLflowSink:
     """`pipelines.spool.Sink`: a run for each training."""
 
-    def __init__(self, state: Path, folder: Path | None = None) -> None:
-        """With `folder`: what earlier trainings left there is sent first."""
-        self._state, self._folder = state, folder
+    def __init__(
+        self,
+        state: Path,
+        folder: Path | None = None,
+        say: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        """With `folder`: what earlier trainings left there is sent first.
+
+        `say` is told what cannot be sent and keeps nothing else back.
+        """
+        self._state, self._folder, self._say = state, folder, say
         self._client: MlflowClient | None = None
+        self._has_place = True  # for pictures
         self._known: dict[str, int] = {}  # runs, and the next sample of their load
         hurry()
 
@@ -75,9 +86,8 @@ class MLflowSink:
             self._client = MlflowClient()
         if self._folder is not None:
             folder, self._folder = self._folder, None
-            with suppress(MlflowException):
-                deliver_left(folder, self)
-        run_id = self._find(header) or self._make(header)
+            self._deliver_left(folder)
+        run_id = self._run(header)
         self._known[run_id] = self._samples(run_id)
         return header | {"run_id": run_id}
 
@@ -97,36 +107,26 @@ class MLflowSink:
                 self._end(run_id, record)
         self._log(run_id, metrics)
 
-    def _find(self, header: Record) -> str | None:
-        """The run of a training that was interrupted and goes on."""
+    def _run(self, header: Record) -> str:
+        """Its run; of a training that was interrupted and goes on, the same again."""
         assert self._client is not None
-        place = experiment(self._client, header["experiment"], self._state)
-        found = self._client.search_runs(
-            [place],
+        return open_run(
+            self._client,
+            experiment(self._client, header["experiment"], self._state),
             f"tags.training = '{header['training']}' and attributes.status != "
             "'FINISHED'",
-            max_results=1,
-            order_by=["attributes.start_time DESC"],
-        )
-        if not found:
-            return None
-        run_id = str(found[0].info.run_id)
-        self._client.update_run(run_id, status="RUNNING")
-        return run_id
-
-    def _make(self, header: Record) -> str:
-        assert self._client is not None
-        run = self._client.create_run(
-            experiment(self._client, header["experiment"], self._state),
+            header["params"],
             start_time=header["time"],
             tags=resolve_tags(header["tags"]),
             run_name=header["training"],
         )
-        run_id = str(run.info.run_id)
-        params = [Param(key, value) for key, value in header["params"].items()]
-        for first in range(0, len(params), _PARAMS):
-            self._client.log_batch(run_id, params=params[first : first + _PARAMS])
-        return run_id
+
+    def _deliver_left(self, folder: Path) -> None:
+        try:
+            deliver_left(folder, self)
+        except Exception as error:  # whatever it is, it is not the present training's
+            said = reason(error)
+            self._say(f"{said}; what an earlier training left stays in {folder}")
 
     def _log(self, run_id: str, metrics: Sequence[Metric]) -> None:
         assert self._client is not None
@@ -137,11 +137,16 @@ class MLflowSink:
         assert self._client is not None
         # First the smallest: a server that is away has then got no half of it.
         self._client.set_tag(run_id, MLFLOW_LOGGED_IMAGES, True)
-        with Image.open(io.BytesIO(base64.b64decode(record["png"]))) as image:
-            self._client.log_image(
-                run_id, image.convert("RGB"), key=record["key"], step=record["step"],
-                timestamp=record["time"], synchronous=True,
-            )  # fmt: skip
+        try:
+            with Image.open(io.BytesIO(base64.b64decode(record["png"]))) as image:
+                self._client.log_image(
+                    run_id, image.convert("RGB"), key=_short(record["key"]),
+                    step=record["step"], timestamp=record["time"], synchronous=True,
+                )  # fmt: skip
+        except OSError as error:  # of the artifacts' place: the curves go on
+            if self._has_place:
+                self._say(f"{reason(error)}; pictures are left out")
+            self._has_place = False
 
     def _end(self, run_id: str, record: Record) -> None:
         assert self._client is not None
@@ -164,3 +169,10 @@ class MLflowSink:
         assert self._client is not None
         history = self._client.get_metric_history(run_id, _LOAD)
         return 1 + max((metric.step for metric in history), default=-1)
+
+
+def _short(key: str) -> str:
+    """A picture's name in MLflow: a long one by its start and a digest of all of it."""
+    if len(key) <= _KEY:
+        return key
+    return f"{key[: _KEY - 9]} {hashlib.sha256(key.encode()).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""Which MLflow is used, its experiments, and errors where it does not answer.
+"""Which MLflow is used, its experiments and runs, and errors where it is away.
 
 The store is MLFLOW_TRACKING_URI, or SQLite under .kmunet.
 """
@@ -7,12 +7,14 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 
 from kmunet.data.locked import locked
@@ -22,6 +24,7 @@ from pipelines.address import shown
 # What MLflow's pages show of it: trainings, not chats.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 _AWAY = re.compile(r"request to .* failed with ((timeout )?exception|error code 5)")
+_PARAMS = 100  # that MLflow takes at once
 _HURRIED = {  # seconds, tries
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -64,6 +67,36 @@ def experiment(client: MlflowClient, name: str, state: Path) -> str:
         if found is None:
             raise
         return str(found.experiment_id)
+
+
+def open_run(
+    client: MlflowClient,
+    place: str,
+    asked: str,
+    params: Mapping[str, Any],
+    **made: Any,
+) -> str:
+    """The newest run of the experiment that `asked` finds, running again; or one made.
+
+    What it lacks of its parameters is logged: an earlier try may have made it and then
+    failed. made: what `create_run` takes.
+    """
+    newest = ["attributes.start_time DESC"]
+    found = client.search_runs([place], asked, max_results=1, order_by=newest)
+    run = found[0] if found else client.create_run(place, **made)
+    run_id = str(run.info.run_id)
+    if found:
+        client.update_run(run_id, status="RUNNING")
+    log_params(client, run_id, params)
+    return run_id
+
+
+def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
+    """Those that the run has not."""
+    known = client.get_run(run_id).data.params
+    items = [Param(k, str(v)) for k, v in params.items() if k not in known]
+    for start in range(0, len(items), _PARAMS):
+        client.log_batch(run_id, params=items[start : start + _PARAMS])
 
 
 def _store(state: Path) -> str:

@@ -11,11 +11,18 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from pipelines.paths import state_dir
-from pipelines.tracking_store import answering, choose_store, experiment, hurry
+from pipelines.tracking_store import (
+    answering,
+    choose_store,
+    experiment,
+    hurry,
+    log_params,
+    open_run,
+)
 
 _BATCH = 900  # values in one request; MLflow takes 1000
 
@@ -32,7 +39,7 @@ class SweepRuns:
         self.client = MlflowClient()
         with answering(self.uri):
             self.experiment = experiment(self.client, group, state)
-            self.parent = self._run({"sweep": identity}, name)
+            self.parent = self._run({"sweep": identity}, name, {})
         self._known: dict[str, tuple[str, Mapping[str, Any]]] = {}
         self._children: dict[str, str] = {}
         self._logged: dict[str, set[int]] = {}  # epochs, by trial
@@ -78,7 +85,7 @@ class SweepRuns:
     ) -> None:
         """Close the parent with the aggregated metrics and the files of `folder`."""
         with answering(self.uri):
-            self._log(self.parent, params)
+            log_params(self.client, self.parent, params)
             self.client.log_artifacts(self.parent, str(folder))
             self._close(self.parent, status, metrics, {})
 
@@ -94,10 +101,9 @@ class SweepRuns:
         if trial not in self._children:
             name, params = self._known[trial]
             tags = {"trial": trial, MLFLOW_PARENT_RUN_ID: self.parent}
-            run = self._run(tags, name)
+            run = self._run(tags, name, params)
             history = self.client.get_metric_history(run, "val_iou")
             self._logged[trial] = {point.step for point in history}
-            self._log(run, params)
             self._children[trial] = run
         return self._children[trial]
 
@@ -114,20 +120,12 @@ class SweepRuns:
         self.client.log_batch(run, metrics=points, tags=marks)
         self.client.set_terminated(run, status)
 
-    def _run(self, tags: Mapping[str, str], name: str) -> str:
+    def _run(
+        self, tags: Mapping[str, str], name: str, params: Mapping[str, Any]
+    ) -> str:
         """The run with these tags, running again; made where there is none."""
         asked = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found: Sequence[Run] = self.client.search_runs([self.experiment], asked)
-        if found:
-            self.client.update_run(found[0].info.run_id, status="RUNNING")
-            return str(found[0].info.run_id)
-        made = self.client.create_run(
-            self.experiment, tags={**tags, MLFLOW_RUN_NAME: name}, run_name=name
+        every = {**tags, MLFLOW_RUN_NAME: name}
+        return open_run(
+            self.client, self.experiment, asked, params, tags=every, run_name=name
         )
-        return str(made.info.run_id)
-
-    def _log(self, run: str, params: Mapping[str, Any]) -> None:
-        known = self.client.get_run(run).data.params
-        items = [Param(k, str(v)) for k, v in params.items() if k not in known]
-        for start in range(0, len(items), 100):  # MLflow takes 100 at once
-            self.client.log_batch(run, params=items[start : start + 100])

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -14,8 +15,10 @@ from kmunet.config import parse_params
 from kmunet.errors import ConfigError, TrainingStoppedError
 from kmunet.report.contours import GREEN
 from kmunet.training import LocalReporter, fit
+from kmunet.training.reporter import Pictures
 from pipelines import live, outbox
 from pipelines.live import LiveRun, pictures_every
+from pipelines.tracking_store import experiment
 
 ROOT = Path(__file__).parents[2]
 sys.path += [str(ROOT / "tests/services"), str(ROOT / "tests/training")]
@@ -49,12 +52,12 @@ def follow(server, tmp_path, monkeypatch):
     monkeypatch.setattr(live, "EVERY", 0.5)
     monkeypatch.setattr(outbox, "PAUSES", (0.2,))
 
-    def make(training):
+    def make(training, ids=("a", "b/c"), experiment="kmunet-squares"):
         header = {
-            "experiment": "kmunet-squares", "training": training, "run_id": "",
+            "experiment": experiment, "training": training, "run_id": "",
             "params": {"train.lr": "0.001"}, "tags": {"training": training}, "time": 1,
         }  # fmt: skip
-        return LiveRun(tmp_path, header, ["a", "b/c"], 2)
+        return LiveRun(tmp_path, header, ids, 2)
 
     return make
 
@@ -139,6 +142,78 @@ def test_a_training_that_goes_on_is_one_run(server, follow, tmp_path):
     assert run.info.status == "FINISHED"
     assert _curve(client, run, "val_iou") == [(1, 0.25), (2, 0.5)]
     assert run.data.params == {"train.lr": "0.001"}
+
+
+def test_parameters_that_a_fault_kept_back_are_logged_by_the_next_try(
+    server, follow, tmp_path
+):
+    client = MlflowClient(server.uri)
+    place = experiment(client, "kmunet-squares", tmp_path)
+    client.create_run(place, tags={"training": "bare"})  # and then it died
+    with follow("bare") as seen:
+        seen.report({"epoch": 1.0, "val_iou": 0.25})
+    client, run = _run(server, "bare")
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"train.lr": "0.001"}
+
+
+@pytest.fixture
+def pictures():
+    blank = np.zeros((2, 8, 8), np.uint8)
+    colours = np.zeros((2, 8, 8, 3), np.uint8)
+    return Pictures(1, colours, blank, blank, np.zeros(2))
+
+
+def test_long_ids_make_names_that_files_may_have(server, follow, pictures, tmp_path):
+    long = "case " + "x" * 200
+    with follow("long", [f"{long}1", f"{long}2"]) as seen:
+        seen.pictures(pictures)
+        seen.report({"epoch": 1.0, "val_iou": 0.25})
+    client, run = _run(server, "long")
+    assert run.info.status == "FINISHED"
+    assert _curve(client, run, "val_iou") == [(1, 0.25)]
+    files = [f.path for f in client.list_artifacts(run.info.run_id, "images")]
+    names = {f.split("+step")[0] for f in files}
+    assert len(names) == 2
+    assert all(n.startswith("images/validation ") and " case xxx" in n for n in names)
+    assert list((tmp_path / "mlflow-pending").iterdir()) == []
+
+
+def test_a_picture_that_has_no_place_keeps_no_curve_back(
+    server, follow, pictures, tmp_path, capsys
+):
+    """As of a server whose artifacts lie on a disk that is its own."""
+    (tmp_path / "file").write_text("no folder")
+    client = MlflowClient(server.uri)
+    place = client.create_experiment(
+        "kmunet-apart", (tmp_path / "file" / "artifacts").as_uri()
+    )
+    with follow("apart", experiment="kmunet-apart") as seen:
+        seen.pictures(pictures)
+        seen.report({"epoch": 1.0, "val_iou": 0.25})
+    (run,) = client.search_runs([place])
+    assert run.info.status == "FINISHED"
+    assert _curve(client, run, "val_iou") == [(1, 0.25)]
+    assert capsys.readouterr().err.count("pictures are left out") == 1
+
+
+@pytest.mark.parametrize("left", ["no JSON\n", '{"a": 1}\n{"kind": "end"}\n'])
+def test_what_an_earlier_training_left_keeps_nothing_back(
+    server, follow, tmp_path, capsys, left
+):
+    folder = tmp_path / "mlflow-pending"
+    folder.mkdir()
+    (folder / "0.jsonl").write_text(left)
+    with follow("after") as seen:
+        seen.report({"epoch": 1.0, "val_iou": 0.25})
+    client, run = _run(server, "after")
+    client.delete_run(run.info.run_id)
+    assert run.info.status == "FINISHED"
+    assert _curve(client, run, "val_iou") == [(1, 0.25)]
+    said = capsys.readouterr().err
+    assert said.count("warning: MLflow: ") == 1
+    assert f"an earlier training left stays in {folder}" in said
+    assert [file.name for file in folder.iterdir()] == ["0.jsonl"]
 
 
 def test_a_picture_shows_the_image_beside_its_outlines(params, tmp_path):
