@@ -24,6 +24,7 @@ from pipelines.tracking_store import (
     open_run,
 )
 
+_MESSAGE = "message"  # a tag: why a trial failed
 _BATCH = 900  # values in one request; MLflow takes 1000
 
 
@@ -74,7 +75,10 @@ class SweepRuns:
     ) -> None:
         """Close the trial's run: FINISHED, FAILED or KILLED."""
         with answering(self.uri):
-            self._close(self._child(trial), status, metrics, tags)
+            run = self._child(trial)
+            self._close(run, status, metrics, tags)
+            if _MESSAGE in self.client.get_run(run).data.tags.keys() - tags.keys():
+                self.client.delete_tag(run, _MESSAGE)  # of a try that failed
 
     def finish(
         self,
