@@ -6,23 +6,21 @@ copy first on the path before this file runs.
 """
 
 import base64
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
-from numpy.typing import NDArray
 
 
 class SegmentationModel(PythonModel):  # type: ignore[misc]
     """Segments uint8 images of any size.
 
     predict takes one image (H, W), (H, W, 3) or (H, W, 4), a batch (N, H, W, C), a
-    list of images, or a table with a column "image" of PNG or JPEG bytes (base64 over
-    REST). It returns float32 probabilities (H, W), or a list or batch of these; for a
-    model of K > 1 classes (K + 1, H, W), the background first.
+    list of images, or a table with a column "image" of the bytes of files (PNG, JPEG,
+    TIFF; base64 over REST). It returns float32 probabilities (H, W), or a list or batch
+    of these; for a model of K > 1 classes (K + 1, H, W), the background first.
     """
 
     def load_context(self, context: Any) -> None:
@@ -49,11 +47,11 @@ class SegmentationModel(PythonModel):  # type: ignore[misc]
         return self.predictor(images)
 
     def _decode(self, cell: bytes | str) -> list[Any]:
-        from PIL import Image
+        """As training decodes: 16 bits scaled, EXIF's orientation applied."""
+        from kmunet.data.decode import decode_image
 
         data = base64.b64decode(cell) if isinstance(cell, str) else bytes(cell)
-        image: NDArray[np.uint8] = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-        return list(self.predictor(image).tolist())
+        return list(self.predictor(decode_image(data, "image")).tolist())
 
 
 set_model(SegmentationModel())

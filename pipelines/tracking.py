@@ -315,6 +315,7 @@ def requirements(model: str) -> list[str]:
     from kmunet.models.registry import BASELINES
 
     names = ["mlflow", "numpy", "opencv-python-headless", "pillow", "safetensors"]
+    names.append("tifffile")  # reads what Pillow refuses
     if model in BASELINES:
         names.append("monai")
     if model == "swin_unetr":

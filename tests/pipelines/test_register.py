@@ -159,7 +159,8 @@ def test_other_parameters_are_another_version(history, params, paths):
 
 
 CONSUMER = """
-import mlflow, numpy as np, sys
+import mlflow, numpy as np, pandas as pd, sys
+from pathlib import Path
 from PIL import Image
 model = mlflow.pyfunc.load_model("models:/kmunet-squares/2")
 import kmunet
@@ -169,6 +170,8 @@ print(model.predict(grey).shape, model.predict(grey).dtype, model.predict(grey).
 print(model.predict(np.zeros((33, 57, 3), np.uint8)).shape)
 print(model.predict(np.zeros((2, 64, 32, 3), np.uint8)).shape)
 print([p.shape for p in model.predict([grey, grey[:7, :9]])])
+files = pd.DataFrame({"image": [Path(name).read_bytes() for name in sys.argv[1:]]})
+print([np.shape(p) for p in model.predict(files)])
 try:
     model.predict(np.zeros((8, 8, 3)))
 except Exception as error:
@@ -180,8 +183,11 @@ def test_a_consumer_without_our_source_gets_probabilities(history, paths, tmp_pa
     """In an empty folder: the model's own copy of the library is what is imported."""
     uri = f"sqlite:///{paths.root / '.kmunet' / 'mlflow.db'}"
     image = paths.raw / "images" / "0.png"
+    exif = Image.Exif()
+    exif[274] = 6  # orientation: to be turned by a quarter
+    Image.open(image).save(tmp_path / "turned.jpg", exif=exif)
     done = subprocess.run(
-        [sys.executable, "-c", CONSUMER, str(image)],
+        [sys.executable, "-c", CONSUMER, str(image), "turned.jpg"],
         cwd=tmp_path,
         env={**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONPATH": ""},
         capture_output=True,
@@ -191,7 +197,8 @@ def test_a_consumer_without_our_source_gets_probabilities(history, paths, tmp_pa
     lines = done.stdout.splitlines()
     assert "mlartifacts" in lines[0]
     assert lines[1] == "(40, 48) float32 1.0"
-    assert lines[2:] == ["(33, 57)", "(2, 64, 32)", "[(40, 48), (7, 9)]", "True"]
+    assert lines[2:5] == ["(33, 57)", "(2, 64, 32)", "[(40, 48), (7, 9)]"]
+    assert lines[5:] == ["[(40, 48), (48, 40)]", "True"]
 
 
 def test_rollback_puts_the_champion_before_back(history, params, paths, capsys):
