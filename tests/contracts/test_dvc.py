@@ -19,7 +19,8 @@ PLUMBING = {"pipelines/stage", "pipelines/paths", "pipelines/quiet",
             "kmunet/widths", "pipelines/profile", "pipelines/storage",
             "pipelines/ray_checkpoints", "pipelines/ray_cluster",
             "pipelines/ray_code", "pipelines/ray_join",
-            "pipelines/patient_files"}  # fmt: skip
+            "pipelines/patient_files", "pipelines/address",
+            "pipelines/tracking_store"}  # fmt: skip
 # Look on and tell others: neither they nor what they import for it decide a value.
 ONLOOKERS = {"pipelines/live", "pipelines/onlookers", "pipelines/tracking_live"}
 
