@@ -97,8 +97,8 @@ def _with_pillow(data: bytes, palette: str) -> NDArray[Any]:
 def _refuse_shape_in_alpha(image: Image.Image) -> None:
     if image.mode not in ("LA", "La", "PA", "RGBA", "RGBa"):
         return
-    *colours, alpha = image.getextrema()
-    if alpha[0] < alpha[1] and all(low == high for low, high in colours):
+    *colours, alpha = (np.asarray(band) for band in image.split())
+    if np.ptp(alpha) and not any(np.ptp(colour) for colour in colours):
         raise ValueError("a shape in its alpha channel alone: save it without alpha")
 
 

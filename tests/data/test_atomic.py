@@ -28,8 +28,13 @@ def test_an_error_leaves_what_was_there(tmp_path):
     target = tmp_path / "set"
     with new_folder(target) as folder:
         (folder / "old").touch()
-    with pytest.raises(KeyboardInterrupt), new_folder(target) as folder:
-        (folder / "new").touch()
-        raise KeyboardInterrupt
+
+    def stop():
+        with new_folder(target) as folder:
+            (folder / "new").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
     assert [path.name for path in target.iterdir()] == ["old"]
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
