@@ -100,6 +100,7 @@ class Batches:
             *self._place,
             shuffle=train,
             drop_last=train,
+            parts=self._params.accumulate if train else 1,
         )
         loader: _Loader = DataLoader(
             samples,  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from kmunet.data.sampler import shares_of
 from kmunet.device import choose_device
 from kmunet.errors import CheckpointError, TrainingError, TrainingStoppedError
 from kmunet.ops import use_backend
@@ -229,7 +230,7 @@ class _Run:
         seed_step(params.seed, state.step, self.reporter.rank)
         self.parts.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        pieces = _pieces(image, mask, params.accumulate)
+        pieces = self._pieces(image, mask)
         for place, (part, truth) in enumerate(pieces, 1):
             last = place == len(pieces)
             with nullcontext() if last else without_sharing(self.shared):
@@ -247,6 +248,15 @@ class _Run:
         if self.parts.average is not None:
             self.parts.average.update()
         return stop
+
+    def _pieces(self, image: Tensor, mask: Tensor) -> list[Batch]:
+        """This rank's share of each part of an accumulated step."""
+        params, reporter = self.params, self.reporter
+        place = reporter.rank, reporter.world_size
+        shares = shares_of(params.batch_size, params.accumulate, *place)
+        sizes = [len(share) for share in shares]
+        parts = torch.split(image, sizes), torch.split(mask, sizes)
+        return list(zip(*parts, strict=True))
 
     def _part(self, image: Tensor) -> float:
         """This rank's images over an even share: gradients are means over ranks."""
@@ -333,10 +343,3 @@ class _Run:
             with told_if_full(Path(tempfile.gettempdir()), needed):
                 save_checkpoint(Path(folder), self.parts, self.best, self.state)
             self.reporter.report(metrics, Path(folder))
-
-
-def _pieces(image: Tensor, mask: Tensor, count: int) -> list[Batch]:
-    """The parts of an accumulated step, as even as can be."""
-    parts = min(count, len(image))
-    images, masks = image.tensor_split(parts), mask.tensor_split(parts)
-    return list(zip(images, masks, strict=True))

@@ -1,12 +1,12 @@
 """Every world size sees the same global batches."""
 
-from itertools import chain
+from itertools import chain, islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmunet.data.sampler import GlobalBatchSampler
+from kmunet.data.sampler import GlobalBatchSampler, shares_of
 from kmunet.errors import ConfigError
 
 
@@ -36,6 +36,28 @@ def test_ranks_together_are_one_worker(length, share, world_size, epoch, shuffle
     assert sorted(chain(*whole)) == [(epoch, n) for n in range(length)]
 
 
+@given(
+    share=st.integers(1, 4), parts=st.integers(1, 4), world_size=st.integers(1, 5)
+)
+def test_each_part_has_the_same_images_for_any_number_of_ranks(
+    share, parts, world_size
+):
+    count = share * parts * world_size + share - 1
+
+    def batches(rank, ranks):
+        sizes = [len(places) for places in shares_of(count, parts, rank, ranks)]
+        assert min(sizes) >= 1
+        sampler = GlobalBatchSampler(count, count, 5, rank, ranks, parts=parts)
+        (batch,) = sampler
+        assert len(batch) == sum(sizes)
+        left = iter(batch)
+        return [list(islice(left, size)) for size in sizes]
+
+    ranks = [batches(rank, world_size) for rank in range(world_size)]
+    together = [list(chain(*slices)) for slices in zip(*ranks, strict=True)]
+    assert together == batches(0, 1)
+
+
 def test_drop_last_keeps_whole_batches():
     sampler = GlobalBatchSampler(21, 4, drop_last=True)
     assert [len(batch) for batch in sampler] == [4] * 5
@@ -63,6 +85,8 @@ def test_without_shuffle_the_order_stays():
 def test_impossible_shares_are_refused():
     with pytest.raises(ConfigError, match=r"train\.batch_size: 2.*3 workers"):
         GlobalBatchSampler(20, 2, world_size=3)
+    with pytest.raises(ConfigError, match=r"5 .* 3 workers with accumulate 2; make"):
+        GlobalBatchSampler(20, 5, world_size=3, parts=2)
     with pytest.raises(ConfigError, match="more than the 5 images"):
         GlobalBatchSampler(5, 8, drop_last=True)
     with pytest.raises(ValueError, match="rank 2"):

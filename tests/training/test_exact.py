@@ -61,9 +61,16 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(params, tmp_
 
 
 @pytest.mark.parametrize(
-    ("count", "fitted"), [(2, 0), (3, 1), pytest.param(4, 1, marks=pytest.mark.slow)]
+    ("count", "fitted", "parts"),
+    [
+        (2, 0, 1),
+        (2, 0, 2),
+        (3, 1, 1),
+        pytest.param(3, 0, 2, marks=pytest.mark.slow),
+        pytest.param(4, 1, 1, marks=pytest.mark.slow),
+    ],
 )
-def test_many_ranks_train_as_one(params, tmp_path, count, fitted):
+def test_many_ranks_train_as_one(params, tmp_path, count, fitted, parts):
     """The same samples in the same batches with the same statistics: to rounding.
 
     SGD at a small rate: Adam makes steps of gradients that are nothing but rounding,
@@ -72,7 +79,8 @@ def test_many_ranks_train_as_one(params, tmp_path, count, fitted):
     rounding grows up to 50 times a step, which depends on the processor.
     """
     rates = {"lr": 2e-3, "kan_lr": 2e-3, "grid_updates": fitted}
-    chosen = params(epochs=1, optimizer="sgd", **rates).model_dump()
+    sizes = {"batch_size": 4 * parts, "accumulate": parts}
+    chosen = params(epochs=1, optimizer="sgd", **rates, **sizes).model_dump()
     (tmp_path / "one").mkdir()
     runs.train_rank(0, 1, tmp_path / "one", chosen)
     run_ranks(count, runs.train_rank, str(tmp_path), chosen)
