@@ -132,14 +132,14 @@ class KANLinear(nn.Module):
 
     @torch.no_grad()
     def share_outside(self, x: Tensor) -> float:
-        """The share of the numbers in x (..., in) outside the grid, from 0 to 1.
+        """The share of the numbers in x (..., in) outside the grid, NaN too; 0 to 1.
 
         There the splines fade to 0 and SiLU is left: a grid to be updated, or inputs
         to be normalised.
         """
         order = self.spline_order
         low, high = self.grid[:, order], self.grid[:, -order - 1]
-        return ((x < low) | (x > high)).double().mean().item()
+        return (~((x >= low) & (x <= high))).double().mean().item()
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}"

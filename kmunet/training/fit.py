@@ -4,6 +4,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kmunet.training")
 
 SHOWN = 4  # validation images, at most
+REMEDY = "lower train.lr or train.kan_lr, or set train.clip"
 RECORDED = 16  # losses of the first steps, for whoever wants to verify a run
 
 
@@ -168,6 +170,10 @@ class _Run:
         with self._selected_weights():
             validation = self._validate()
             epoch = self.state.epoch + 1
+            if not isfinite(validation["loss"]):  # as the last step left the weights
+                raise TrainingError(
+                    f"the validation loss of epoch {epoch} is not finite: {REMEDY}"
+                )
             if validation["iou"] > self.state.best_iou:
                 self.state.best_iou, self.state.best_epoch = validation["iou"], epoch
                 self.best = weights_of(self.model)
@@ -277,9 +283,8 @@ class _Run:
         )
         if wrong:
             raise TrainingError(
-                f"the loss is {loss.item()} in epoch {self.state.epoch + 1}, step "
-                f"{self.state.batch + 1}: lower train.lr or train.kan_lr, or set "
-                "train.clip"
+                f"the loss is not finite in epoch {self.state.epoch + 1}, step "
+                f"{self.state.batch + 1}: {REMEDY}"
             )
         return stop
 

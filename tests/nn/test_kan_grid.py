@@ -105,3 +105,5 @@ def test_share_outside():
     kan = layer(torch.float32)
     x = torch.tensor([[-1.5, 0.0, 0.5, 0.9], [-0.9, 1.1, 2.0, 0.0]])
     assert kan.share_outside(x) == pytest.approx(3 / 8)
+    x[1, 3] = torch.nan
+    assert kan.share_outside(x) == pytest.approx(4 / 8)

@@ -158,8 +158,17 @@ def test_progress_counts_steps(model, data, params, tmp_path):
 def test_a_loss_that_is_not_finite_stops_at_once(model, data, params, tmp_path):
     with torch.no_grad():
         model.final.weight.fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"epoch 1, step 1: lower train\.lr"):
+    said = r"the loss is not finite in epoch 1, step 1: lower train\.lr"
+    with pytest.raises(TrainingError, match=said):
         fit(model, data, params(), LocalReporter(tmp_path))
+
+
+def test_weights_that_the_last_step_spoilt_are_not_kept(model, data, params, tmp_path):
+    chosen = params(optimizer="adam", lr=10, kan_lr=10, epochs=1, max_steps=1)
+    said = r"validation loss of epoch 1 is not finite: lower train\.lr"
+    with pytest.raises(TrainingError, match=said):
+        fit(model, data, chosen, LocalReporter(tmp_path))
+    assert not (tmp_path / "latest").exists()
 
 
 def test_fewer_images_than_a_batch_is_an_error(model, data, params, tmp_path):
