@@ -13,10 +13,11 @@ import torch
 
 from kmunet.config import Params, parse_params
 from kmunet.data.dataset import SegmentationDataset
+from kmunet.data.digest import sha256_of
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.data.transforms import Transform, build_transform
 from kmunet.device import choose_device
-from kmunet.errors import KMUNetError, TrainingError
+from kmunet.errors import CheckpointError, KMUNetError, TrainingError
 from kmunet.models import build_model
 from kmunet.ops import backend, use_backend
 from kmunet.training import Reporter, TrainingData, fit
@@ -203,6 +204,11 @@ def export(
         fresh = Path(folder) / "model"
         fresh.mkdir()
         shutil.copyfile(checkpoint / "best.safetensors", fresh / "model.safetensors")
+        if sha256_of(fresh / "model.safetensors") != state["sha256"]["best"]:
+            raise CheckpointError(
+                f"{checkpoint}: best.safetensors is not what was written: the same "
+                "command goes on from the checkpoint before"
+            )
         text = json.dumps(_card(params, packed, state), indent=1, sort_keys=True)
         (fresh / "model.json").write_text(text + "\n", encoding="utf-8")
         write_history(fresh / "history.csv", state["history"])

@@ -4,7 +4,8 @@ weights.safetensors    the model
 average.safetensors    its weight average, if there is one
 best.safetensors       the model of the best epoch so far
 optimizer.safetensors  moments, by parameter place
-state.json             how far, best-so-far, history; sha256 of the other files
+state.json             how far, best-so-far, history; sha256 of the other files and
+                       of its own content
 Nothing in it is code: loading never runs anything.
 """
 
@@ -75,6 +76,7 @@ def save_checkpoint(
         save_file(content, folder / f"{name}.safetensors")
         digests[name] = sha256_of(folder / f"{name}.safetensors")
     whole = asdict(state) | {"sha256": digests}
+    whole["sha256_of_state"] = state_digest(whole)
     text = json.dumps(whole, indent=1, sort_keys=True)
     (folder / "state.json").write_text(text, encoding="utf-8")
 
@@ -122,11 +124,20 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def state_digest(whole: Mapping[str, Any]) -> str:
+    """sha256 of what state.json holds beside it, as canonical JSON."""
+    rest = {key: value for key, value in whole.items() if key != "sha256_of_state"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def _read(folder: Path) -> tuple[TrainingState, dict[str, dict[str, Tensor]]]:
     """All files, each against its checksum."""
     from safetensors.torch import load
 
     whole = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    if whole["sha256_of_state"] != state_digest(whole):
+        raise ValueError("state.json is not what was written")
+    del whole["sha256_of_state"]
     tensors = {}
     for name, expected in whole.pop("sha256").items():
         data = (folder / f"{name}.safetensors").read_bytes()

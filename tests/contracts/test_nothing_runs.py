@@ -32,6 +32,7 @@ from kmunet.training.checkpoint import (
     TrainingState,
     load_checkpoint,
     save_checkpoint,
+    state_digest,
 )
 from kmunet.training.precision import Precision
 
@@ -139,6 +140,7 @@ def test_a_checkpoint(name, write, checkpoint, payload):
     if name != "state.json":  # its checksum is right: who wrote it knows how
         whole = json.loads((checkpoint / "state.json").read_text())
         whole["sha256"][name] = hashlib.sha256(file.read_bytes()).hexdigest()
+        whole["sha256_of_state"] = state_digest(whole)
         (checkpoint / "state.json").write_text(json.dumps(whole))
     with pytest.raises(CheckpointError, match="not a checkpoint of this run"):
         load_checkpoint(checkpoint, parts())

@@ -1,6 +1,7 @@
 """Stage train as a process with Ray inside: two workers, killed, resumed, replayed."""
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -21,9 +22,11 @@ from safetensors.torch import load_file
 from kmunet.config import parse_params
 from kmunet.data.digest import sha256_of
 from kmunet.data.synthetic import write_synthetic
+from kmunet.errors import CheckpointError
 from pipelines import prepare, split
 from pipelines.paths import Paths
 from pipelines.receipt import read_receipt
+from pipelines.train import export
 from pipelines.verify import verdict
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +48,16 @@ def prepared(tmp_path_factory):
     prepare.run(params, paths)
     split.run(params, paths)
     return paths
+
+
+def test_damaged_weights_do_not_become_the_model(tmp_path):
+    (tmp_path / "model").mkdir()
+    state = {"sha256": {"best": hashlib.sha256(b"weights").hexdigest()}}
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    (tmp_path / "best.safetensors").write_bytes(b"weighty")
+    with pytest.raises(CheckpointError, match=r"best\.safetensors is not what was"):
+        export(tmp_path, None, None, tmp_path / "model" / "synthetic")
+    assert not list((tmp_path / "model").iterdir())
 
 
 def _start(paths):

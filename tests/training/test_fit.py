@@ -96,6 +96,16 @@ def test_a_damaged_checkpoint_is_refused_by_name(model, data, params, tmp_path):
         fit(model, data, params(epochs=2), LocalReporter(tmp_path))
 
 
+def test_a_state_with_another_number_in_it_is_refused(model, data, params, tmp_path):
+    fit(model, data, params(epochs=1), LocalReporter(tmp_path))
+    state = tmp_path / "latest" / "state.json"
+    written = state.read_text()
+    state.write_text(written.replace('"best_epoch": 1', '"best_epoch": 0'))
+    assert state.read_text() != written
+    with pytest.raises(CheckpointError, match=r"state\.json is not what was written"):
+        fit(model, data, params(epochs=2), LocalReporter(tmp_path))
+
+
 def test_a_checkpoint_of_another_model_is_refused(data, params, tmp_path):
     models = [build_model("km_unet", widths=(32, 40, w)) for w in (48, 56)]
     fit(models[0], data, params(epochs=1), LocalReporter(tmp_path))
