@@ -40,7 +40,10 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 class _Normalise(torch.autograd.Function):
-    """weight (x - mean) / sqrt(variance + eps) + bias, statistics of all ranks."""
+    """weight (x - mean) / sqrt(variance + eps) + bias, statistics of all ranks.
+
+    In float32 at least, whatever x and the result have, as torch's own.
+    """
 
     @staticmethod
     def forward(
@@ -51,6 +54,8 @@ class _Normalise(torch.autograd.Function):
         eps: float,
         gather: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor, Tensor, float]:
+        dtype = x.dtype
+        x = x.to(torch.promote_types(dtype, torch.float32))
         count = x.numel() // max(1, x.shape[1])
         own = x.sum((0, 2, 3), dtype=torch.float64) / max(1, count)
         # Of the centred values: E[x^2] - mean^2 would cancel.
@@ -64,11 +69,13 @@ class _Normalise(torch.autograd.Function):
         ctx.total, ctx.gather, ctx.affine = total, gather, bias is not None
         ctx.mark_non_differentiable(mean, variance)
         y = centred * _per_channel(scale if weight is None else scale * weight)
-        return (y if bias is None else y + _per_channel(bias)), mean, variance, total
+        y = y if bias is None else y + _per_channel(bias)
+        return y.to(dtype), mean, variance, total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         centred, scale, weight = ctx.saved_tensors
+        dtype, grad = grad.dtype, grad.to(centred.dtype)
         parts = (
             grad.sum((0, 2, 3), dtype=torch.float64),
             (grad * centred).sum((0, 2, 3), dtype=torch.float64),
@@ -79,7 +86,7 @@ class _Normalise(torch.autograd.Function):
         inner = inner - centred * _per_channel(slope * scale.square())
         dx = inner * _per_channel(scale if weight is None else scale * weight)
         own = (parts[1] * scale).to(grad.dtype), parts[0].to(grad.dtype)
-        return dx, *(own if ctx.affine else (None, None)), None, None
+        return dx.to(dtype), *(own if ctx.affine else (None, None)), None, None
 
 
 def _per_channel(values: Tensor) -> Tensor:

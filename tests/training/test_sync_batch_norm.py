@@ -52,6 +52,36 @@ def test_many_ranks_are_one(tmp_path):
         close(item[3], expected[3])
 
 
+def _short_case():
+    torch.manual_seed(5)
+    images = (torch.randn(6, 5, 9, 7) * 0.3 + 3).bfloat16()
+    return nn.BatchNorm2d(5), images, torch.randn(6, 5, 9, 7).bfloat16()
+
+
+def _short_rank(rank, count, folder):
+    """bfloat16 in and out with float32 weights, as under autocast."""
+    norm, images, weights = _short_case()
+    model = synchronise_batch_norm(nn.Sequential(norm))
+    share = slice(rank * 6 // count, (rank + 1) * 6 // count)
+    torch.save(_step(model, images[share], weights[share]), f"{folder}/{rank}.pt")
+
+
+def test_bfloat16_is_rounded_once(tmp_path):
+    norm, images, weights = _short_case()
+    expected = _step(norm, images, weights)
+    run_ranks(2, _short_rank, str(tmp_path))
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    near = {"rtol": 2**-7, "atol": 1e-4}  # a place of bfloat16
+    for place in (0, 1):
+        both = torch.cat([item[place] for item in found])
+        assert both.dtype == torch.bfloat16
+        torch.testing.assert_close(both, expected[place], **near)
+    for place, gradient in enumerate(expected[2]):
+        total = sum(item[2][place] for item in found)
+        torch.testing.assert_close(total, gradient, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(found[0][3], expected[3], rtol=1e-5, atol=1e-6)
+
+
 def test_parameters_and_names_stay():
     model, _, _ = _case()
     before = copy.deepcopy(model.state_dict())
