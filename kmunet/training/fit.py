@@ -31,7 +31,7 @@ from kmunet.training.determinism import (
     make_deterministic,
     seed_step,
 )
-from kmunet.training.kan_grid import OutsideShare, fit_grids
+from kmunet.training.kan_grid import OutsideShare, fit_grids, has_grids
 from kmunet.training.losses import LOSSES
 from kmunet.training.meter import Meter
 from kmunet.training.optimizer import build_optimizer, set_learning_rate
@@ -198,7 +198,8 @@ class _Run:
         """
         self.model.train()
         state, overlap = self.state, RunningOverlap(self.device)
-        if state.epoch < self.params.grid_updates and not state.batch:
+        updates = self.params.grid_updates if has_grids(self.model) else 0
+        if state.epoch < updates and not state.batch:
             image, _ = next(self.batches.train(state.epoch))
             fit_grids(self.model, image, self.reporter.world_size)
             copy_from_first(self.model)

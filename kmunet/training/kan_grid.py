@@ -41,6 +41,11 @@ class OutsideShare:
         self.sums += counts.to(self.sums)
 
 
+def has_grids(model: nn.Module) -> bool:
+    """Whether there are KAN layers in it."""
+    return any(isinstance(module, KANLinear) for module in model.modules())
+
+
 @torch.no_grad()
 def fit_grids(model: nn.Module, image: Tensor, world_size: int = 1) -> None:
     """Move every grid to where the inputs of its layer lie for these images, in place.

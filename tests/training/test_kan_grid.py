@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from kmunet.models import build_model
 from kmunet.nn import KANLinear
 from kmunet.nn.kan_block import KANBlock
 from kmunet.training import LocalReporter, fit
@@ -70,3 +71,13 @@ def test_it_is_recorded_fitted_on_request_and_resumed(model, data, params, tmp_p
     fit(part, data, short, LocalReporter(tmp_path / "c"))
     again = fit(part, data, chosen, LocalReporter(tmp_path / "c"))
     assert again == fitted
+
+
+def test_without_kan_layers_nothing_is_fitted(data, params, tmp_path):
+    torch.manual_seed(0)
+    model = build_model("km_unet", widths=(32, 40, 48), kan=False)
+    twin, common = copy.deepcopy(model), {"ema_decay": 0.9}
+    plain = fit(model, data, params(**common), LocalReporter(tmp_path / "a"))
+    chosen = params(**common, grid_updates=2)
+    assert fit(twin, data, chosen, LocalReporter(tmp_path / "b")) == plain
+    assert plain.averaged == 8
