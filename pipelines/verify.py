@@ -61,11 +61,22 @@ def verdict(then: "Receipt", losses: list[float]) -> str:
             return (
                 f"{then.dataset}: does not reproduce: the loss of step {step} was "
                 f"{old!r} and is {new!r} (relative difference "
-                f"{abs(new - old) / max(abs(old), 1e-300):.1e})"
+                f"{abs(new - old) / max(abs(old), 1e-300):.1e}){_elastic(then)}"
             )
     if len(losses) < count:
         raise CheckpointError(f"only {len(losses)} of {count} steps could be replayed")
     return f"{then.dataset}: reproduces: the first {count} losses are the same bits"
+
+
+def _elastic(then: "Receipt") -> str:
+    """Why a training of as many workers as there was room for may differ."""
+    workers = then.params["train"]["workers"]
+    if isinstance(workers, int):
+        return ""
+    return (
+        f"; train.workers is {list(workers)}: another number of workers than then "
+        "rounds otherwise"
+    )
 
 
 def replay(params: "Params", paths: "Paths", steps: int) -> list[float]:

@@ -25,7 +25,7 @@ from kmunet.data.synthetic import write_synthetic
 from kmunet.errors import CheckpointError
 from pipelines import prepare, split
 from pipelines.paths import Paths
-from pipelines.receipt import read_receipt
+from pipelines.receipt import Receipt, read_receipt
 from pipelines.train import export
 from pipelines.verify import verdict
 
@@ -58,6 +58,15 @@ def test_damaged_weights_do_not_become_the_model(tmp_path):
     with pytest.raises(CheckpointError, match=r"best\.safetensors is not what was"):
         export(tmp_path, None, None, tmp_path / "model" / "synthetic")
     assert not list((tmp_path / "model").iterdir())
+
+
+def test_a_training_of_some_workers_may_differ_by_their_number():
+    then = Receipt("busi", {"train": {"workers": [1, 4]}}, "", "", {}, [0.5, 0.4])
+    reason = "train.workers is [1, 4]: another number of workers than then rounds"
+    assert f"; {reason}" in verdict(then, [0.5, 0.3])
+    fixed = replace(then, params={"train": {"workers": 4}})
+    assert verdict(fixed, [0.5, 0.3]).endswith("(relative difference 2.5e-01)")
+    assert "workers" not in verdict(then, [0.5, 0.4])
 
 
 def _start(paths):
