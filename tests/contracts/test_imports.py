@@ -1,5 +1,6 @@
 """What computes needs torch and numpy alone: a GPU machine may have nothing else."""
 
+import os
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -9,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BLOCKED = ("ray", "prefect", "mlflow", "dvc", "pydantic", "albumentations", "monai",
-           "pandas", "matplotlib", "rich", "sklearn", "safetensors", "cv2")  # fmt: skip
+           "boto3", "pandas", "matplotlib", "rich", "sklearn", "safetensors",
+           "cv2")  # fmt: skip
 CODE = """
 import importlib.abc, sys
 class Refuse(importlib.abc.MetaPathFinder):
@@ -31,6 +33,20 @@ def test_it_imports_with_torch_and_numpy_alone(module):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_tests_of_the_operators_need_pytest_besides():
+    code = CODE.format(blocked=BLOCKED, module="pytest")
+    code += "sys.exit(pytest.main(['--collect-only', '-q', 'tests/ops']))"
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("package", ["ray", "mlflow"])

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from kmunet import ops
-from kmunet.config import TrainParams
 from kmunet.errors import ConfigError
 from kmunet.ops import cpu, dispatch, naive
 from kmunet.ops.dispatch import Backend
@@ -41,6 +40,9 @@ def test_auto_is_the_kernel_on_a_cpu_and_chunked_elsewhere():
 
 
 def test_params_know_the_same_names():
+    pytest.importorskip("pydantic")
+    from kmunet.config import TrainParams
+
     field = TrainParams.model_fields["scan_backend"].annotation
     assert sorted(get_args(field)) == sorted(ops.backends())
 

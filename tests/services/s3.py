@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import boto3
-
 KEY, SECRET = "kmunet-test-key", "kmunet-test-secret"
 
 
@@ -29,6 +27,8 @@ class S3Server:
 
     @cached_property
     def client(self):
+        import boto3  # kernels are tested where it is not
+
         return boto3.client(
             "s3", endpoint_url=self.endpoint, aws_access_key_id=KEY,
             aws_secret_access_key=SECRET, region_name="us-east-1",
