@@ -16,6 +16,7 @@ from benchmarks import plan, published
 from benchmarks.case import Case
 from benchmarks.goals import goals
 from benchmarks.measure import machine, rounded
+from benchmarks.networks import OTHERS, others
 from benchmarks.plan import Settings
 from benchmarks.plot import plot
 from benchmarks.rows import Row, add_shares, best_rates, group_rows
@@ -57,6 +58,7 @@ def bench(settings: Settings, out: Path) -> dict[str, Any]:
     torch.set_num_threads(settings.threads)
     out.parent.mkdir(parents=True, exist_ok=True)
     kept = _Kept(out.with_suffix(".part.json"), settings)
+    _tell_left_out(settings)
     rows, measured = _measure(settings, kept)
     limits = best_rates(measured, settings.device)
     for row in rows:
@@ -92,6 +94,12 @@ def _measure(settings: Settings, kept: "_Kept") -> tuple[list[Row], list[Row]]:
             again = kept.do(f"limits {done}", settings, [limits])
             measured.append(_limits(again))
     return rows, measured
+
+
+def _tell_left_out(settings: Settings) -> None:
+    missing = sorted(set(OTHERS) - set(others()))
+    if missing and {"step", "inference"} & set(settings.parts):
+        print(f"no {', '.join(missing)}: MONAI is not installed", file=sys.stderr)
 
 
 def _limits(results: list[Row]) -> Row:

@@ -7,6 +7,7 @@ from typing import Any
 PARTS = ("scan", "kan", "ss2d", "step", "inference")
 LIMITS = "limits"
 OURS = "kmunet"
+COMPILING = 300.0  # seconds that a first call may take in which a network is compiled
 _BF16, _GRAPHS = " bf16", " graphs"  # what a peer's name may end with, in reverse
 
 # A part of a call that is timed by itself; one name may come several times.
@@ -39,6 +40,22 @@ class Case:
     def graphs(self) -> bool:
         """Compiled, and its kernels launched as CUDA graphs."""
         return self.peer.removesuffix(_BF16).endswith(_GRAPHS)
+
+    @property
+    def first_seconds(self) -> float:
+        """Limit of the first call."""
+        return max(self.seconds, COMPILING) if self.graphs else self.seconds
+
+    @property
+    def deterministic(self) -> bool:
+        """Ours on a GPU, as `fit` trains; others run by their own default."""
+        trained = self.part not in (LIMITS, "inference")
+        return self.device == "cuda" and trained and self.peer.startswith(OURS)
+
+    @property
+    def ahead(self) -> bool:
+        """Whether a GPU is timed without the launches: operators, not networks."""
+        return self.part in ("scan", "kan", "ss2d")
 
     @property
     def who(self) -> str:

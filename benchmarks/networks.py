@@ -6,6 +6,7 @@ All get the same images, loss (BCE and Dice) and optimizer (AdamW), ours by way 
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ from kmunet.training.losses import LOSSES
 from kmunet.training.optimizer import build_optimizer
 
 OTHERS = ("u_kan", "unet", "attention_unet")  # of `build_model`
+MONAI = ("unet", "attention_unet")  # of these, what is built from it
 _TRAIN = SimpleNamespace(optimizer="adamw", lr=1e-3, kan_lr=1e-2, weight_decay=1e-4)
 _COUNTED = 64  # pixels, side; flop grow with pixels
 
@@ -83,6 +85,12 @@ def network(case: Case) -> tuple[nn.Module, list[str]]:
     if case.who in OTHERS:
         return build_model(case.who), []
     return published.network(case.who, case.published)
+
+
+def others() -> list[str]:
+    """Of OTHERS, those that can be built here."""
+    here = find_spec("monai") is not None
+    return [name for name in OTHERS if here or name not in MONAI]
 
 
 def autocast(case: Case) -> AbstractContextManager[Any]:

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from kmunet.errors import ConfigError
+from kmunet.ops import mamba
 
 KM_UNET, U_KAN = "published KM-UNet", "published U-KAN"
 WITH_SCAN = f"{KM_UNET}, scan by "
@@ -70,7 +70,7 @@ def _parts(peer: str) -> tuple[str, str]:
     """Which network, and who scans in it."""
     if peer.startswith(WITH_SCAN):
         return KM_UNET, peer.removeprefix(WITH_SCAN)
-    return peer, "mamba-ssm" if mamba_ssm_works() else "naive"
+    return peer, "mamba-ssm" if mamba.usable() else "naive"
 
 
 def network(peer: str, folders: tuple[str, ...]) -> tuple[nn.Module, list[str]]:
@@ -150,14 +150,3 @@ def _repeat(x: Tensor, pattern: str, **counts: int) -> Tensor:
     if after[len(new) :] != before:
         raise NotImplementedError(f"stand-in for einops: '{pattern}'")
     return x.expand(*(counts[axis] for axis in new), *x.shape)
-
-
-def mamba_ssm_works() -> bool:
-    """Whether the real package is there and loads; it needs a GPU."""
-    if not torch.cuda.is_available():
-        return False
-    try:
-        importlib.import_module("mamba_ssm.ops.selective_scan_interface")
-    except ImportError:
-        return False
-    return True

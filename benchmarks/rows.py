@@ -62,7 +62,8 @@ def find(
 
 def _about(case: Case) -> Row:
     place = {"part": case.part, "size": case.size, "batch": case.batch}
-    return place | {"peer": case.peer, "bf16": case.bf16}
+    how = {"bf16": case.bf16, "deterministic": case.deterministic}
+    return place | {"peer": case.peer, **how}
 
 
 def _ratios(case: Case, result: Row, ours: Row) -> Row:

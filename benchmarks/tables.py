@@ -28,6 +28,9 @@ def show(result: dict[str, Any]) -> None:
         print_table(table)
     for line in sorted({text for row in result["rows"] for text in stand_ins(row)}):
         print(line)
+    same = sorted({row["peer"] for row in result["rows"] if row["deterministic"]})
+    if same:
+        print(f"deterministic, as in training: {', '.join(same)}")
 
 
 def stand_ins(row: Row) -> list[str]:

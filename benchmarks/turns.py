@@ -42,8 +42,10 @@ class Runner:
     def begin(self) -> None:
         """Wait until it is built, and call it once: memory, caches, choices."""
         self.about = self._receive(START_LIMIT)
-        self.first = self._ask("call")
+        self.first = self._ask("call", self.case.first_seconds)
         self.memory = self._ask("memory")
+        if self.case.graphs:  # compiling does not use up the patience
+            self.spent = 0.0
 
     def call(self) -> None:
         self.samples.append(self._ask("call"))
@@ -56,13 +58,13 @@ class Runner:
             self._process.kill()
             self._process.join()
 
-    def _ask(self, what: str) -> Any:
+    def _ask(self, what: str, limit: float | None = None) -> Any:
         start, before = time.perf_counter(), cpu_seconds(self._process.pid)
         try:
             self._connection.send(what)
         except OSError:
             raise WorkerError(self._ended()) from None
-        answer = self._receive(self.case.seconds)
+        answer = self._receive(limit or self.case.seconds)
         wall = time.perf_counter() - start
         cpu = cpu_seconds(self._process.pid) - before
         # Waiting for cores that others use does not use up the patience.

@@ -50,7 +50,7 @@ def _build(case: Case) -> Work:
     import torch
 
     from benchmarks import limits, modules, networks, scan
-    from kmunet.training.determinism import keep_freed_memory
+    from kmunet.training.determinism import keep_freed_memory, make_deterministic
 
     keep_freed_memory()
     if case.device == "cpu":
@@ -59,6 +59,8 @@ def _build(case: Case) -> Work:
     # float32 is float32 for everyone, as `fit` has it and the measured limit.
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
+    if case.deterministic:
+        make_deterministic(0, case.threads)
     build: dict[str, Callable[[Case], Work]] = {
         "scan": scan.scan_work,
         "kan": modules.kan_work,
@@ -88,7 +90,7 @@ def _reason(error: Exception) -> str:
 
 
 def _call(case: Case, work: Work) -> dict[str, dict[str, float]]:
-    return (_on_gpu if case.device == "cuda" else _on_cpu)(work)
+    return _on_gpu(work, case.ahead) if case.device == "cuda" else _on_cpu(work)
 
 
 def _on_cpu(work: Work) -> dict[str, dict[str, float]]:
@@ -103,9 +105,14 @@ def _on_cpu(work: Work) -> dict[str, dict[str, float]]:
     return found
 
 
-def _on_gpu(work: Work) -> dict[str, dict[str, float]]:
-    """Seconds between events on the GPU ("gpu"), by phase."""
+def _on_gpu(work: Work, ahead: bool) -> dict[str, dict[str, float]]:
+    """Seconds between events on the GPU ("gpu"), by phase.
+
+    `ahead`: the host launches all before the GPU begins.
+    """
     import torch
+
+    from benchmarks.measure import run_ahead
 
     def event() -> Any:
         mark: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -113,6 +120,8 @@ def _on_gpu(work: Work) -> dict[str, dict[str, float]]:
         return mark
 
     torch.cuda.synchronize()
+    if ahead:
+        run_ahead()
     marks = [event()]
     for _, call in work.phases:
         call()

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import bench as module
+from benchmarks import networks
 from benchmarks.case import OURS, PARTS, Case
 from benchmarks.goals import goals
-from benchmarks.plan import Settings, full, groups
+from benchmarks.modules import RECURSION
+from benchmarks.plan import BF16, GRAPHS, Settings, full, groups
 from benchmarks.rows import group_rows
 from benchmarks.tables import goals_table, group_table
 from benchmarks.turns import Round
@@ -110,6 +112,42 @@ def test_goals_are_judged_from_rows():
     assert sum(reached is True for reached in by_what.values()) == 2
     _, _, lines = goals_table(found)
     assert {line[3] for line in lines} == {"reached", "NOT reached", "not measured"}
+
+
+def on_a_gpu():
+    """All cases of a whole run there."""
+    return [case for group in groups(full("cuda", 1, ())) for case in group]
+
+
+def test_compiled_cases_have_one_size_and_time_to_compile():
+    compiled = [case for case in on_a_gpu() if case.graphs]
+    assert {(case.part, case.size) for case in compiled} == {
+        ("step", 256),
+        ("inference", 256),
+    }
+    for case in on_a_gpu():
+        assert case.first_seconds == (300 if case.graphs else case.seconds)
+
+
+def test_ours_is_deterministic_where_it_trains_on_a_gpu():
+    same = {(case.part, case.peer) for case in on_a_gpu() if case.deterministic}
+    parts = ("scan", "kan", "ss2d", "step")
+    assert same == {
+        *((part, OURS) for part in parts),
+        ("kan", RECURSION),
+        *(("step", peer) for peer in (BF16, GRAPHS)),
+    }
+    assert not Case("step", OURS, 64, 1).deterministic
+
+
+def test_without_monai_its_networks_are_left_out(monkeypatch, capsys):
+    monkeypatch.setattr(networks, "find_spec", lambda name: None)
+    assert not {"unet", "attention_unet"} & {case.peer for case in on_a_gpu()}
+    assert "u_kan" in {case.peer for case in on_a_gpu()}
+    module._tell_left_out(full("cuda", 1, ()))
+    assert capsys.readouterr().err == (
+        "no attention_unet, unet: MONAI is not installed\n"
+    )
 
 
 @pytest.mark.parametrize("size", ["32", "100"])
