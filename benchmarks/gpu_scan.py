@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.measure import run_ahead
+
 STATES = 16
 GRADIENTS = ("y", "x", "x_proj", "dt_proj", "dt_bias", "A_logs", "Ds")
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -96,6 +98,7 @@ class Bench:
         taken = []
         for _ in range(self.repeats):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            run_ahead()
             start.record()
             call()
             end.record()
@@ -251,8 +254,15 @@ def run(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
             done[key] = measured(bench, shape, names, arguments.sweep)
         report["scans"].append({"where": shape.where, **done[key]})
         print(line(report["scans"][-1]), flush=True)
+        save(report, arguments.out)
     report["total"] = totals(bench, report)
     return report
+
+
+def save(report: dict[str, Any], out: Path) -> None:
+    """After each shape: a run that is stopped loses only what it was about."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def measured(
@@ -332,7 +342,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("no CUDA device: use --tiny to try this in the interpreter")
         return 1
     report = run(bench, options)
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    save(report, options.out)
     for name, value in report["total"].items():
         print(f"{name:50} {value:.4g}")
     good = all_right(report)

@@ -36,6 +36,23 @@ def test_tiny(tmp_path):
     assert report["total"]["float32 triton forward"] > 0
 
 
+def test_a_stopped_run_has_what_it_measured(tmp_path, monkeypatch):
+    def measured(bench, shape, names, sweep):
+        if shape.channels > 1:
+            raise KeyboardInterrupt
+        right = {"check": {"good": True, "errors": {"y": 0.0}}}
+        return {"states": shape.states(), "float32": right, "bfloat16": right}
+
+    monkeypatch.setattr(gpu_scan, "measured", measured)
+    monkeypatch.setattr(gpu_scan.Bench, "limits", lambda self: {})
+    shapes = [gpu_scan.Shape("one", 1, 2, 1), gpu_scan.Shape("two", 2, 2, 1)]
+    options = gpu_scan.parse(["--out", str(tmp_path / "runs/out.json")])
+    with pytest.raises(KeyboardInterrupt):
+        gpu_scan.run(gpu_scan.Bench("cpu", 1, shapes), options)
+    (scan,) = json.loads(options.out.read_text())["scans"]
+    assert scan["where"] == "one"
+
+
 @pytest.mark.parametrize("wrong", ["float32", "bfloat16"])
 def test_one_wrong_dtype_is_enough_to_fail(wrong):
     scan = {name: {"check": {"good": True}} for name in ("float32", "bfloat16")}
