@@ -4,6 +4,7 @@ It wants one dtype for u, delta, B and C, float32 for the rest, dense sequences 
 most 256 states. Its backward pass adds with atomics: not the same bits on every run.
 """
 
+import logging
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,7 +14,10 @@ import torch
 from torch import Tensor
 
 from kmunet.errors import ConfigError
+from kmunet.ops import chunked
 from kmunet.ops.shapes import grouped
+
+logger = logging.getLogger("kmunet.ops")
 
 MAX_STATES = 256
 
@@ -25,7 +29,9 @@ def _function() -> Any:
         return None
     try:
         module = import_module("mamba_ssm.ops.selective_scan_interface")
-    except (ImportError, OSError):  # built for another torch, or without CUDA
+    except Exception as error:  # built for another torch, without CUDA, or broken
+        reason = f"{type(error).__name__}: {error}"
+        logger.warning("mamba-ssm is installed and cannot be imported: %s", reason)
         return None
     return module.selective_scan_fn
 
@@ -52,6 +58,8 @@ def selective_scan(
             f"mamba-ssm scans at most {MAX_STATES} states, got {A.shape[1]}: "
             "choose scan backend 'auto'"
         )
+    if u.numel() == 0:  # a kernel is not launched for nothing
+        return chunked.selective_scan(u, delta, A, B, C, D, delta_bias, delta_softplus)
     sequences = (t.to(u.dtype).contiguous() for t in (u, delta, B, C))
     u, delta, B, C = sequences
     D, delta_bias = (t if t is None else t.float() for t in (D, delta_bias))
