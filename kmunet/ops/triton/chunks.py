@@ -16,7 +16,7 @@ CARRIED = tl.constexpr(8)  # chunks whose loads are under way at once
 
 
 @tuned
-@triton.jit
+@triton.jit(do_not_specialize=["busy"])
 def chunk_ends(
     x: "Any",
     delta: "Any",
@@ -32,6 +32,7 @@ def chunk_ends(
     states: tl.constexpr,
     chunk: "Any",
     chunks: "Any",
+    busy: "Any",
     directions: tl.constexpr,
     rank: tl.constexpr,
     has_delta: tl.constexpr,

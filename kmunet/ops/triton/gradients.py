@@ -26,7 +26,7 @@ from kmunet.ops.triton.tuning import tuned_registers
 
 
 @tuned_registers
-@triton.jit
+@triton.jit(do_not_specialize=["busy"])
 def gradients(
     x: "Any",
     dy: "Any",
@@ -52,6 +52,7 @@ def gradients(
     states: tl.constexpr,
     chunk: "Any",
     chunks: "Any",
+    busy: "Any",
     directions: tl.constexpr,
     rank: tl.constexpr,
     has_delta: tl.constexpr,

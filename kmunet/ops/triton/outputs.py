@@ -16,7 +16,7 @@ from kmunet.ops.triton.tuning import tuned
 
 
 @tuned
-@triton.jit
+@triton.jit(do_not_specialize=["busy"])
 def outputs(
     x: "Any",
     delta: "Any",
@@ -35,6 +35,7 @@ def outputs(
     states: tl.constexpr,
     chunk: "Any",
     chunks: "Any",
+    busy: "Any",
     directions: tl.constexpr,
     rank: tl.constexpr,
     has_delta: tl.constexpr,

@@ -1,6 +1,7 @@
 """One scan on a GPU: its tensors and sizes, and the launches of both passes."""
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ GROUP = 16  # states at a time: with more, registers spill and compiling takes m
 LAUNCH: dict[str, Any] = {"num_warps": 1, "num_stages": 1}
 # A multiply and an add are one operation, whatever Triton's default becomes.
 FUSED: dict[str, Any] = {"enable_fp_fusion": True}
+LAUNCHES = Lock()  # Triton's tuner holds a call's arguments in itself: not two threads
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,12 @@ class Problem:
 
     def forward(self, keep: bool) -> tuple[Tensor, Tensor | None]:
         """y (B, L, D) float32 where shared, else as x; kept states, flat."""
-        with torch.cuda.device_of(self.x):  # type: ignore[no-untyped-call]
+        with LAUNCHES, torch.cuda.device_of(self.x):  # type: ignore[no-untyped-call]
             return self._forward(keep)
 
     def backward(self, dy: Tensor, kept: Tensor) -> dict[str, Tensor]:
         """Gradients by name: x, delta (B, L, K, D), bc (B, L, K, 2N), A, bias, skip."""
-        with torch.cuda.device_of(self.x):  # type: ignore[no-untyped-call]
+        with LAUNCHES, torch.cuda.device_of(self.x):  # type: ignore[no-untyped-call]
             return self._backward(dy, kept)
 
     def _forward(self, keep: bool) -> tuple[Tensor, Tensor | None]:
@@ -80,7 +82,7 @@ class Problem:
         outputs[self._grid(self.lines())](
             *given,
             self.batch,
-            *self._sizes(),
+            *self._sizes(self.lines()),
             **self._switches(),
             has_skip=self.skip is not None,
             keep=keep,
@@ -113,7 +115,7 @@ class Problem:
         )
         gradients[(self.lines() * self.chunks * blocks,)](
             *(x, dy, *others, self._or(self.skip), *found, self.batch),
-            *self._sizes(),
+            *self._sizes(self.lines()),
             **self._switches(),
             has_skip=self.skip is not None,
             tile=self.plan.tile,
@@ -145,7 +147,7 @@ class Problem:
         chunk_ends[self._grid(lines)](
             *self._inputs(x),
             *(ends, spans),
-            *self._sizes(),
+            *self._sizes(lines),
             **self._switches(),
             adjoint=adjoint,
             group=min(self.states, GROUP),
@@ -171,9 +173,11 @@ class Problem:
         """Something to point at; what is None is never read."""
         return self.A if tensor is None else tensor
 
-    def _sizes(self) -> tuple[int, ...]:
+    def _sizes(self, lines: int) -> tuple[int, ...]:
+        """Last, for the tuning alone, how busy the GPU is: programs, by powers of 2."""
         sizes = (self.height, self.width, self.channels, self.states)
-        return *sizes, self.plan.chunk, self.chunks
+        busy = (lines * self.chunks).bit_length()
+        return *sizes, self.plan.chunk, self.chunks, busy
 
     def _switches(self) -> dict[str, Any]:
         return {

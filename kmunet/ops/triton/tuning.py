@@ -9,7 +9,7 @@ from typing import Any
 
 import triton
 
-KEY = ["channels", "states", "chunk", "rank"]
+KEY = ["channels", "states", "chunk", "rank", "busy"]
 
 
 # Whether Triton runs kernels in Python: it decides so once, as they are imported.
@@ -25,7 +25,7 @@ REGISTERS = [_config(), _config(128)]  # of a lane: more, or more programs at on
 
 
 def tuned(kernel: Any) -> Any:
-    """Choose `block` by time, once for each device and size.
+    """Choose `block` by time, once for each device, size and number of programs.
 
     Only for a kernel without sums over channels: the compiler lays them out, and so
     orders them, by the block.

@@ -22,7 +22,7 @@ from kmunet.ops.triton.plan import plan
 
 H100 = GPUTarget("cuda", 90, 32)
 DISASSEMBLER = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-SIZES = ("batch", "height", "width", "channels", "states", "chunk", "chunks")
+SIZES = ("batch", "height", "width", "channels", "states", "chunk", "chunks", "busy")
 ALIGNED = ("height", "width", "channels", "states", "chunk")
 IMAGE = {
     **{"directions": 4, "rank": 2, "group": 16, "shared": True},

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,47 @@ def test_every_block_gives_the_same_bits(device, monkeypatch):
         found.append(results_2d(device, tensors))
     for again in found[1:]:
         assert all(torch.equal(found[0][name], again[name]) for name in NAMES_2D)
+
+
+@pytest.fixture
+def tuned(device, monkeypatch):
+    """Kernels whose tuning looks at two configurations, and what it chose so far."""
+    from kmunet.ops.triton import scan
+    from kmunet.ops.triton.outputs import outputs
+    from kmunet.ops.triton.tuning import BLOCKS
+
+    def timed(call, quantiles):
+        time.sleep(0.1)  # others may go on meanwhile
+        call()
+        return [1.0] * 3
+
+    monkeypatch.setattr(scan, "plan", lambda *sizes: Plan(64, 32, 2))
+    monkeypatch.setattr(outputs, "configs", BLOCKS)
+    monkeypatch.setattr(outputs, "cache", {})
+    monkeypatch.setattr(outputs, "cache_results", False)
+    monkeypatch.setitem(vars(outputs), "do_bench", timed)
+    with use_backend("triton"):
+        yield outputs.cache
+
+
+def scanned(device, batch):
+    tensors = inputs_2d(batch, 2, 1, 3, 1, 1, torch.float32)
+    with torch.no_grad():
+        return selective_scan_2d(*(t.to(device) for t in tensors))
+
+
+def test_tuned_anew_where_there_are_many_more_programs(device, tuned):
+    for batch, choices in ((1, 1), (1, 1), (4, 2), (5, 2)):
+        scanned(device, batch)
+        assert len(tuned) == choices
+
+
+def test_threads_share_the_kernels(device, tuned):
+    expected = [scanned(device, batch) for batch in (1, 4)]
+    tuned.clear()
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda batch: scanned(device, batch), (1, 4)))
+    assert all(map(torch.equal, found, expected))
 
 
 def test_opcheck(device):
