@@ -157,6 +157,25 @@ def test_exported_with_any_batch_and_trained_on():
         torch.testing.assert_close(found, parameter.grad, **tolerance)
 
 
+@pytest.mark.slow
+def test_exported_with_any_size_that_needs_no_padding():
+    """Multiples of 32, from 64: what docs/architecture.md says."""
+    torch.manual_seed(0)
+    model = build_model("km_unet", widths=(16, 24, 32)).eval()
+    batch, high, wide = (
+        torch.export.Dim(name, min=least, max=64)
+        for name, least in (("batch", 1), ("high", 2), ("wide", 2))
+    )
+    program = torch.export.export(
+        model,
+        (torch.randn(2, 3, 64, 96),),
+        dynamic_shapes=({0: batch, 2: 32 * high, 3: 32 * wide},),
+    ).module()
+    for size in ((1, 3, 64, 64), (3, 3, 128, 96)):
+        x = torch.randn(size)
+        torch.testing.assert_close(program(x), model(x))
+
+
 @needs_kernel
 def test_an_exported_program_runs_without_the_kernel(monkeypatch):
     """The version is chosen where it runs; training needs one with kept states."""
