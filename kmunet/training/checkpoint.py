@@ -103,8 +103,7 @@ def load_checkpoint(
         FileNotFoundError, ValueError, TypeError, KeyError, SafetensorError
     ) as error:  # fmt: skip
         raise CheckpointError(
-            f"{folder}: not a checkpoint of this run ({error}); "
-            "delete it to start from the beginning"
+            f"{folder}: not a checkpoint of this run ({error})"
         ) from error
     parts.model.load_state_dict(tensors["weights"])
     with torch.no_grad():

@@ -46,7 +46,12 @@ from kmunet.training.ranks import (
     without_sharing,
 )
 from kmunet.training.reporter import Pictures, Reporter
-from kmunet.training.space import checkpoint_bytes, told_if_full
+from kmunet.training.space import (
+    TEMPORARY,
+    checkpoint_bytes,
+    remove_left_over,
+    told_if_full,
+)
 from kmunet.training.stopping import Budget, Stopping
 from kmunet.training.supervision import supervise
 from kmunet.training.sync_batch_norm import synchronise_batch_norm
@@ -57,8 +62,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kmunet.training")
 
 SHOWN = 4  # validation images, at most
-REMEDY = "lower train.lr or train.kan_lr, or set train.clip"
 RECORDED = 16  # losses of the first steps, for whoever wants to verify a run
+REMEDY = "lower train.lr or train.kan_lr, or set train.clip"
 
 
 def fit(
@@ -80,6 +85,8 @@ def fit(
         raise ValueError("a budget is for one rank: several would not agree on it")
     make_deterministic(params.seed, params.threads)
     keep_freed_memory()
+    if reporter.rank == 0:
+        remove_left_over()
     with use_backend(params.scan_backend):
         run = _Run(model, data, params, reporter, budget)
         with closing(run.batches):
@@ -146,7 +153,10 @@ class _Run:
             break
         else:
             if fault is not None:
-                raise fault
+                raise CheckpointError(
+                    f"{fault}, nor is any before it: remove the run's checkpoints to "
+                    "start from the beginning"
+                ) from fault
             state = TrainingState()
         self._check_same(state)
         return state
@@ -344,7 +354,7 @@ class _Run:
         needed = checkpoint_bytes(self.model, self.params)
         with (
             self.stopping.paused(),
-            tempfile.TemporaryDirectory(prefix="kmunet-checkpoint-") as folder,
+            tempfile.TemporaryDirectory(prefix=TEMPORARY) as folder,
         ):
             with told_if_full(Path(tempfile.gettempdir()), needed):
                 save_checkpoint(Path(folder), self.parts, self.best, self.state)

@@ -2,8 +2,10 @@
 
 import errno
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from kmunet.errors import SpaceError
 if TYPE_CHECKING:
     from kmunet.config import TrainParams
 
+TEMPORARY = "kmunet-checkpoint-"  # what is being saved, among temporary files
+A_DAY = 86400.0  # seconds: no checkpoint takes as long to save
 MARGIN = 2**20  # bytes that are left for what others write beside a checkpoint
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _WORDS = ("no space left on device", "os error 28", "disk quota exceeded")
@@ -59,6 +63,14 @@ def copy_checkpoint(source: Path, target: Path) -> None:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def remove_left_over() -> None:
+    """What trainings that were killed while they saved have left of it."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{TEMPORARY}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > A_DAY:
+                shutil.rmtree(folder)
 
 
 def free(place: Path) -> int:

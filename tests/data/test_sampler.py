@@ -36,9 +36,7 @@ def test_ranks_together_are_one_worker(length, share, world_size, epoch, shuffle
     assert sorted(chain(*whole)) == [(epoch, n) for n in range(length)]
 
 
-@given(
-    share=st.integers(1, 4), parts=st.integers(1, 4), world_size=st.integers(1, 5)
-)
+@given(share=st.integers(1, 4), parts=st.integers(1, 4), world_size=st.integers(1, 5))
 def test_each_part_has_the_same_images_for_any_number_of_ranks(
     share, parts, world_size
 ):

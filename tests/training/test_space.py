@@ -1,5 +1,6 @@
 """A disk that fills up: told in words, and what was saved before is still whole."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -16,7 +17,12 @@ from small_disk import small_disk
 
 from kmunet.errors import SpaceError
 from kmunet.training import LocalReporter, fit
-from kmunet.training.space import MARGIN, checkpoint_bytes, folder_bytes
+from kmunet.training.space import (
+    MARGIN,
+    checkpoint_bytes,
+    folder_bytes,
+    remove_left_over,
+)
 
 
 def test_the_size_of_a_checkpoint_is_known_before(model, data, params, tmp_path):
@@ -26,6 +32,18 @@ def test_the_size_of_a_checkpoint_is_known_before(model, data, params, tmp_path)
         fit(model, data, chosen, LocalReporter(folder))
         written = folder_bytes(folder / "latest")
         assert checkpoint_bytes(model, chosen) == pytest.approx(written, rel=0.1)
+
+
+def test_what_a_kill_left_among_temporary_files_goes_after_a_day(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name, hours in (("old", 25), ("new", 1)):
+        folder = tmp_path / f"kmunet-checkpoint-{name}"
+        folder.mkdir()
+        (folder / "state.json").touch()
+        then = time.time() - 3600 * hours
+        os.utime(folder, (then, then))
+    remove_left_over()
+    assert [path.name for path in tmp_path.iterdir()] == ["kmunet-checkpoint-new"]
 
 
 FULL = "the disk of the checkpoints is full"
