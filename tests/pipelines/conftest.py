@@ -14,6 +14,8 @@ ROOT = HERE.parents[1]
 def ray_cluster():
     import ray
 
+    from pipelines.ray_cluster import TRAIN
+
     sys.path.insert(0, str(HERE))
     path = os.pathsep.join([str(ROOT), str(HERE)])
     ray.init(
@@ -22,7 +24,7 @@ def ray_cluster():
         object_store_memory=150 * 2**20,
         logging_level="error",
         log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": path}},
+        runtime_env={"env_vars": {"PYTHONPATH": path, **TRAIN}},
     )
     yield ray
     ray.shutdown()

@@ -48,7 +48,9 @@ def test_a_users_error_arrives_as_it_was_said_and_is_not_tried_again(cluster, tm
     assert (tmp_path / "starts").read_text() == "start\n"
 
 
-@pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "wish", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_lets_the_workers_save(cluster, tmp_path, wish):
     import loops
 

@@ -64,8 +64,14 @@ def run(*arguments, **environment):
     )
 
 
+@pytest.fixture
+def hurried(monkeypatch):
+    """Builds that are not optimized."""
+    monkeypatch.setattr(building, "FLAGS", (*building.FLAGS, "-O0"))
+
+
 @needs_compiler
-def test_built_once(own_cache, monkeypatch):
+def test_built_once(own_cache, hurried, monkeypatch):
     path = build(PORTABLE)
     assert path.parent == own_cache == cache_folder()
     assert [p.name for p in own_cache.iterdir()] == [path.name]  # nothing half done
@@ -74,7 +80,7 @@ def test_built_once(own_cache, monkeypatch):
 
 
 @needs_compiler
-def test_other_flags_are_another_file(own_cache, monkeypatch):
+def test_other_flags_are_another_file(own_cache, hurried, monkeypatch):
     first = build(PORTABLE)
     monkeypatch.setattr(building, "FLAGS", (*building.FLAGS, "-DNOTHING"))
     assert build(PORTABLE) != first
