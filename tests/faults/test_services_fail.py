@@ -8,10 +8,11 @@ from record import record
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 GONE = "went away in mid-training"
+EPOCHS = 150  # short ones: some are left after what is done to it
 
 
 def test_mlflow_gets_all_epochs_after_it_was_killed(fleet, curve):
-    run = fleet.train(seed=1, epochs=24)
+    run = fleet.train(seed=1, epochs=EPOCHS)
     until(lambda: len(curve()) >= 2, 240)
     fleet.kill("mlflow")
     fleet.reaches(run, fleet.epoch() + 5)
@@ -21,7 +22,7 @@ def test_mlflow_gets_all_epochs_after_it_was_killed(fleet, curve):
     until(lambda: missed in curve(), 120)
     seconds = time.monotonic() - start
     assert _computed(fleet, run)
-    assert curve() == list(range(1, 25))
+    assert curve() == list(range(1, EPOCHS + 1))
     what = "the training goes on; what it has to tell waits in .kmunet/mlflow-pending"
     kept = "all: every epoch once, the model registered"
     record("the MLflow server killed, started again (seconds: after it is back)",
@@ -48,9 +49,9 @@ def goes_on_without(fleet, name, run):
 
 
 def test_postgres_may_die_in_mid_run(fleet, curve):
-    run = fleet.train(seed=2, epochs=24)
+    run = fleet.train(seed=2, epochs=EPOCHS)
     seconds = goes_on_without(fleet, "postgres", run)
-    assert curve() == list(range(1, 25))
+    assert curve() == list(range(1, EPOCHS + 1))
     what = "the stage goes on; Prefect and MLflow find the database again by themselves"
     record("PostgreSQL killed, started again (seconds: after it is back)", what,
            "all: the run ends Completed, every epoch once in MLflow",
@@ -58,7 +59,7 @@ def test_postgres_may_die_in_mid_run(fleet, curve):
 
 
 def test_the_prefect_server_may_die_in_mid_run(fleet):
-    run = fleet.train(seed=3, epochs=24)
+    run = fleet.train(seed=3, epochs=EPOCHS)
     seconds = goes_on_without(fleet, "prefect", run)
     what = "the stage goes on, neither ended nor started twice; its run keeps its turn"
     record("the Prefect server killed, started again (seconds: after it is back)",
@@ -67,7 +68,7 @@ def test_the_prefect_server_may_die_in_mid_run(fleet):
 
 def test_rays_head_may_die_in_mid_run(fleet):
     """The stage says so and is tried again by itself, until a head answers."""
-    run = fleet.train(seed=4, epochs=24)
+    run = fleet.train(seed=4, epochs=EPOCHS)
     fleet.reaches(run, 8)
     start = time.monotonic()
     fleet.kill("ray")

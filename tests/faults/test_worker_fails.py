@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 def test_a_worker_killed_with_its_run(fleet):
     """As when its machine loses power: nobody can say that the run is over."""
-    run = fleet.train(seed=11, epochs=14)
+    run = fleet.train(seed=11, epochs=90)
     fleet.reaches(run, 3)
     worker, running = psutil.Process(fleet.pid("worker")), fleet.at_work()
     start = time.monotonic()
@@ -38,7 +38,7 @@ def test_a_worker_killed_with_its_run(fleet):
 
 def test_a_worker_killed_alone(fleet):
     """Its run's console is gone with it, which ends the run in good order."""
-    run = fleet.train(seed=12, epochs=14)
+    run = fleet.train(seed=12, epochs=90)
     fleet.reaches(run, 3)
     running = fleet.at_work()
     start = time.monotonic()
