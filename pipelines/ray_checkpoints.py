@@ -74,7 +74,8 @@ def keep(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
     """
     system, home = place()
     source = Path(checkpoint.path)
-    name = f"{SAVED}{_step(source):09d}_{name.removeprefix(SAVED)}"
+    state = json.loads((source / LAST).read_text(encoding="utf-8"))
+    name = f"{SAVED}{state['step']:09d}_{name.removeprefix(SAVED)}"
     target = f"{home}/{name}"
     if _is_local(system):
         copy_checkpoint(source, Path(target))
@@ -82,7 +83,7 @@ def keep(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
         # state.json, which makes it whole, comes last.
         for file in sorted(source.iterdir(), key=lambda f: (f.name == LAST, f.name)):
             system.handler.upload(file, f"{target}/{file.name}")
-    if (epoch := _best_epoch(source)) is not None:
+    if (epoch := _best_epoch(state)) is not None:
         _keep_best(system, home, name, f"{BEST}{epoch:06d}")
     for old in _named(system, home, SAVED)[:-KEPT] + _named(system, home, f".{SAVED}"):
         with suppress(OSError):  # still open somewhere, or gone
@@ -90,18 +91,8 @@ def keep(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
     return ray.train.Checkpoint(target, filesystem=system)
 
 
-def _step(folder: Path) -> int:
-    return int(_state(folder)["step"])
-
-
-def _state(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((folder / LAST).read_text(encoding="utf-8"))
-    return state
-
-
-def _best_epoch(folder: Path) -> int | None:
+def _best_epoch(state: dict[str, Any]) -> int | None:
     """The epoch that this checkpoint was saved after, if it is the best so far."""
-    state = _state(folder)
     ends = state["batch"] == 0 and state["epoch"] == state["best_epoch"]
     return int(state["epoch"]) if ends and state["epoch"] else None
 
