@@ -241,7 +241,8 @@ def test_a_champion_is_not_compared_on_images_that_it_has_learnt_from(
     history, params, paths, trained, monkeypatch
 ):
     """Another seed of the split: most test images were the champion's own to learn."""
-    before = history.alias("champion").version
+    before = "1"  # it finds nothing, whatever the tests before have promoted
+    history.set_alias("champion", before)
     other = params.split.model_copy(update={"seed": 5, "test": 0.5, "validation": 0.2})
     params = params.model_copy(update={"split": other})
     split.run(params, paths)
@@ -249,7 +250,7 @@ def test_a_champion_is_not_compared_on_images_that_it_has_learnt_from(
     register.run(params, paths)
     gate = history.alias("challenger").tags["gate"]
     assert re.match(r"the champion learnt from \d+ of the 10 test images", gate)
-    assert history.alias("champion").version == before
+    assert str(history.alias("champion").version) == before
     monkeypatch.setattr(register, "FEWEST", 1)
     trained(EVERYTHING + 1)
     register.run(params, paths)
