@@ -58,10 +58,10 @@ rollback: ## put the champion before the present one back: make rollback DATASET
 	$(BIN)/python -m pipelines.rollback --dataset $(DATASET)
 
 test: $(BIN)/.installed-dev lint ## install what the tests need and run them, but the slow ones
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadscope --no-loadscope-reorder
 
 test-all: $(BIN)/.installed-dev lint ## the slow ones too
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 faults: $(BIN)/.installed-dev ## kill, cut off and starve real parts; write what came of it into docs/operations.md
 	KMUNET_FAULTS_TABLE=$(CURDIR)/benchmarks/results/faults.jsonl $(BIN)/python -m pytest tests/faults tests/training/test_space.py

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,28 @@ import s3
 HERE = Path(__file__).parent
 
 
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
     """A folder's tests stay in one process: they share what is dear to start.
 
     Of pipelines, by far the longest, only the files that share a Ray do.
     """
-    on_ray = {item.path for item in items if "ray_cluster" in item.fixturenames}
-    for item in items:
-        place = item.path.relative_to(HERE)
-        apart = place.parts[0] == "pipelines" and item.path not in on_ray
-        group = str(place) if apart else place.parts[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return _place(nodeid.split("::", 1)[0])
+
+    return ByFolder(config, log)
+
+
+@cache
+def _place(path):
+    parts = Path(path).parts[1:]  # below tests/
+    apart = parts[0] == "pipelines" and "ray_cluster" not in (
+        HERE.joinpath(*parts).read_text()
+    )
+    return path if apart else parts[0]
 
 
 @pytest.fixture(scope="module", autouse=True)
