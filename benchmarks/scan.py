@@ -6,7 +6,6 @@ A state is one exp forward; the backward pass computes each once more.
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.case import OURS, Case, Phase, Work
@@ -96,13 +95,12 @@ def operator_phases(inputs: list[Tensor]) -> list[Phase]:
 
 
 def kernel_phases(scan: Scan, case: Case, given: list[Tensor]) -> list[Phase]:
-    """The CPU kernel alone: dt projection, softplus, states, D skip, four orders."""
+    """The CPU kernel alone: projections, softplus, states, D skip, four orders."""
     from kmunet.ops.cpu import native
 
     x, x_proj, weight, bias, A_logs, skip = given
     pixels, side = x.permute(0, 2, 3, 1), case.size // scan.divisor
-    proj = F.linear(pixels, x_proj.flatten(0, 1))
-    inputs = {"x": pixels, "proj": proj, "weight": weight, "bias": bias}
+    inputs = {"x": pixels, "projection": x_proj, "weight": weight, "bias": bias}
     inputs |= {"A": -A_logs.exp(), "skip": skip}
     problem = native.Problem(
         *(case.batch, 4, scan.channels, side, side, STATES, scan.rank),

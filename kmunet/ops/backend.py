@@ -42,16 +42,18 @@ class Kernels2d(Protocol):
     pixels (B, H, W, D) of any floating dtype, dense; the others float32.
     """
 
+    keeps_projections: bool  # for the backward pass; else they are None
+
     def kept_size(self, sizes: Sequence[int], states: int, rank: int) -> int:
         """Numbers kept for the backward pass, for pixels of sizes (B, H, W, D)."""
 
     def forward(
         self, tensors: Inputs, keep: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """y (B, H, W, D), projections (B, H, W, 4 (R + 2N)) and what is kept."""
 
     def backward(
-        self, grad: Tensor, tensors: Inputs, proj: Tensor, kept: Tensor
+        self, grad: Tensor, tensors: Inputs, proj: Tensor | None, kept: Tensor
     ) -> Inputs:
         """A gradient for each of the tensors."""
 

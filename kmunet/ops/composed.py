@@ -47,19 +47,20 @@ def four_orders(
 class Composed:
     """The forward pass as `Kernels2d`: an exported program finds no fused version."""
 
+    keeps_projections = False
+
     def kept_size(self, sizes: Sequence[int], states: int, rank: int) -> int:
         """Nothing is kept: the backward pass starts anew."""
         return 0
 
-    def forward(self, tensors: Inputs, keep: bool) -> tuple[Tensor, Tensor, None]:
+    def forward(self, tensors: Inputs, keep: bool) -> tuple[Tensor, None, None]:
         pixels, *weights = tensors
-        x, columns = pixels.permute(0, 3, 1, 2).float(), weights[0].shape[:2].numel()
         with torch.no_grad():
-            y = four_orders(x, *weights).permute(0, 2, 3, 1)
-        return _own(y), y.new_empty((*y.shape[:3], columns)), None
+            y = four_orders(pixels.permute(0, 3, 1, 2).float(), *weights)
+        return _own(y.permute(0, 2, 3, 1)), None, None
 
     def backward(
-        self, grad: Tensor, tensors: Inputs, proj: Tensor, kept: Tensor
+        self, grad: Tensor, tensors: Inputs, proj: Tensor | None, kept: Tensor
     ) -> Inputs:
         """Autograd does not reach into an operator."""
         raise RuntimeError(

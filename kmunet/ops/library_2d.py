@@ -47,8 +47,12 @@ def scan_2d(
     kernels, dense = kernels_of(backend, pixels), _dense(pixels, weights)
     y, proj, kept = kernels.forward(dense, keep)
     if keep:
-        return y, proj, nothing(pixels) if kept is None else kept
+        return y, _or_nothing(proj, pixels), _or_nothing(kept, pixels)
     return y, nothing(pixels), nothing(pixels)
+
+
+def _or_nothing(kept: Tensor | None, like: Tensor) -> Tensor:
+    return nothing(like) if kept is None else kept
 
 
 def _dense(pixels: Tensor, weights: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -70,11 +74,13 @@ def _(
     y = pixels.new_empty(pixels.shape, dtype=torch.float32)
     if not keep:
         return y, nothing(pixels), nothing(pixels)
-    columns = x_proj_weight.shape[0] * x_proj_weight.shape[1]
-    proj = y.new_empty((*pixels.shape[:3], columns))
+    kernels, proj = kernels_of(backend, pixels), nothing(pixels)
+    if kernels.keeps_projections:
+        columns = x_proj_weight.shape[0] * x_proj_weight.shape[1]
+        proj = y.new_empty((*pixels.shape[:3], columns))
     sizes = [int(size) for size in pixels.shape]
     states, rank = int(A_logs.shape[1]), int(dt_projs_weight.shape[2])
-    size = kernels_of(backend, pixels).kept_size(sizes, states, rank)
+    size = kernels.kept_size(sizes, states, rank)
     return y, proj, y.new_empty(size)
 
 
@@ -94,9 +100,9 @@ def scan_2d_backward(
     """A dense gradient of the dtype of each tensor."""
     tensors = (pixels, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
     kernels, dense = kernels_of(backend, pixels), _dense(pixels, tensors[1:])
-    if proj.numel() == 0:
-        _, proj, again = kernels.forward(dense, True)
-        kept = nothing(pixels) if again is None else again
+    if kept.numel() == 0:
+        _, again, states = kernels.forward(dense, True)
+        proj, kept = _or_nothing(again, pixels), _or_nothing(states, pixels)
     found = kernels.backward(grad.contiguous(), dense, proj, kept)
     whole = (t if t.is_contiguous() else t.contiguous() for t in tensors)
     return tuple(laid_out(g, t) for g, t in zip(found, whole, strict=True))  # type: ignore[return-value]

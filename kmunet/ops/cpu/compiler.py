@@ -17,7 +17,16 @@ import torch
 UNITS = ("attention.cpp", "scan.cpp")
 PARTS = (
     *("attention", "attention_backward", "attention_forward", "gate", "kan", "norm"),
-    *("segment", "some", "threads", "vector"),
+    *(
+        "parameters",
+        "problem",
+        "projection",
+        "segment",
+        "some",
+        "sum",
+        "threads",
+        "vector",
+    ),
 )
 # What is compiled, and what it includes.
 SOURCES = tuple(

@@ -16,9 +16,9 @@ logger = logging.getLogger("kmunet.ops")
 
 SIZES = ("batch", "directions", "channels", "height", "width", "states", "rank")
 SWITCHES = ("shared", "softplus", "threads")
-INPUTS = ("x", "proj", "delta", "A", "weight", "bias", "skip")
+INPUTS = ("x", "projection", "proj", "delta", "A", "weight", "bias", "skip")
 OUTPUTS = ("y", "kept")
-GRADIENTS = ("dy", "dx", "dproj", "ddelta", "dA", "dweight", "dbias", "dskip")
+GRADIENTS = ("dy", *(f"d{name}" for name in INPUTS))
 
 
 class _Problem(ctypes.Structure):

@@ -10,6 +10,7 @@
 #include "kan.h"
 #include "norm.h"
 #include "segment.h"
+#include "sum.h"
 #include "threads.h"
 
 namespace {
@@ -23,6 +24,7 @@ struct Forward : Segment {
   void run(int64_t b, int64_t k, int64_t first, int64_t last, float *to, bool add) {
     for (int64_t s = 0; s < p.segments(); s++) {
       open(b, k, s, s + 1);
+      if (p.projects()) project_x(false);
       for (int64_t w = first; w < last; w++) block(w, s, to, add);
     }
   }
@@ -37,7 +39,7 @@ struct Forward : Segment {
     for (int64_t n = 0; n < padded; n += GROUP) {
       prefetch(n, w, ahead, steps_ahead, {p.x});
       prefetch(n, w, token, steps, {to});
-      scan(A + n * BLOCKS, before + n * BLOCKS, after + n * BLOCKS, rank + n);
+      scan(A + n * BLOCKS, before + n * BLOCKS, after + n * BLOCKS, n);
     }
     for (int t = 0; t < steps; t++)
       store(to + offset(t) + w * WIDTH, y[t], channels(w), add);
@@ -55,7 +57,6 @@ struct Forward : Segment {
     std::memcpy(a, A, sizeof a);
     if (from == 0) std::memset(static_cast<void *>(before), 0, sizeof h);
     std::memcpy(h, before, sizeof h);
-    const int64_t to_C = padded;
     for (int t = 0; t < steps; t++) {
       const float *B = rows[t] + column, *C = B + to_C;
       V sum[BLOCKS];
@@ -75,16 +76,19 @@ struct Forward : Segment {
 
 // Sums over the steps of one image and direction, a channel in a lane.
 struct Sums {
-  V *A, *weight, *bias, *skip;
+  V *A, *weight, *bias, *skip, *projection;
 };
 
 struct Backward : Segment {
   V dy[STEPS][BLOCKS], d_dt[STEPS][BLOCKS], d_input[STEPS][BLOCKS];
   V state[STEPS + 1][GROUP][BLOCKS], decay[STEPS][GROUP][BLOCKS];
   Aligned carry, across;  // g from the segment after; per step and row, lanes to be added
-  std::vector<float> added;
+  ProjectionGradients back;
+  const int64_t stride;      // rows of a step: dt, B and C
+  std::vector<float> added;  // of one step, where nothing is projected
 
-  Backward(const Problem &q, const Parameters &w) : Segment(q, w) {
+  Backward(const Problem &q, const Parameters &w)
+      : Segment(q, w), back(w.projection), stride(rank + 2 * padded) {
     carry.reset(p.state_size());
     across.reset(STEPS * stride + LANES);
     added.resize(stride + LANES);
@@ -92,8 +96,9 @@ struct Backward : Segment {
   void run(int64_t b, int64_t k, float *dx, bool add, const Sums &sums) {
     for (int64_t s = p.segments(); s-- > 0;) {
       open(b, k, s, s - 1);
+      if (p.projects()) project_x(true);
       for (int64_t w = 0; w < p.wide(); w++) block(w, s, dx, add, sums);
-      finish();
+      p.projects() ? unproject(dx, add, sums) : finish();
     }
   }
   void block(int64_t w, int64_t s, float *dx, bool add, const Sums &all) {
@@ -108,7 +113,7 @@ struct Backward : Segment {
       const int64_t i = n * BLOCKS;
       prefetch(n, w, ahead, steps_ahead, {p.x, p.dy});
       prefetch(n, w, token, steps, {dx});
-      recompute(A + i, kept + i, rank + n);
+      recompute(A + i, kept + i, n);
       reverse(A + i, carry.data + w * size + i, all.A + w * size + i, n, w > 0);
     }
     close(w, dx, add, all);
@@ -138,10 +143,9 @@ struct Backward : Segment {
     std::memcpy(g, later, sizeof g);
     std::memcpy(dA, sum_A, sizeof dA);
     if (from + steps == p.length()) std::memset(static_cast<void *>(g), 0, sizeof g);
-    const int64_t to_C = padded;
     for (int t = steps; t-- > 0;) {
-      const float *B = rows[t] + rank + first, *C = B + to_C;
-      V *sum_B = across.data + t * stride + rank + first, *sum_C = sum_B + to_C;
+      const float *B = rows[t] + first, *C = B + to_C;
+      V *sum_B = across.data + t * stride + rank + first, *sum_C = sum_B + padded;
       V by_dt[BLOCKS], by_input[BLOCKS];
       for (int b = 0; b < BLOCKS; b++) {
         by_dt[b] = first ? d_dt[t][b] : V{};
@@ -187,7 +191,10 @@ struct Backward : Segment {
         d_dt[t][b] = d_raw;
       }
       if (rank == 0) store(p.ddelta + delta(t, w), d_dt[t], channels(w), false);
-      store(dx + offset(t) + w * WIDTH, d_x, channels(w), add);
+      if (p.projects())
+        std::copy(d_x, d_x + BLOCKS, back.dx_of(w, t));
+      else
+        store(dx + offset(t) + w * WIDTH, d_x, channels(w), add);
     }
     for (int b = 0; b < BLOCKS; b++)
       all.bias[w * BLOCKS + b] = bias[b], all.skip[w * BLOCKS + b] = skip[b];
@@ -201,7 +208,7 @@ struct Backward : Segment {
     V own[BLOCKS], factor[BLOCKS];
     for (int b = 0; b < BLOCKS; b++) own[b] = to[b], factor[b] = weight[b];
     for (int t = 0; t < steps; t++) {
-      const V low = broadcast(rows[t][r]);
+      const V low = broadcast(projected.factors_of(t)[r]);
       V &sum = across.data[t * stride + r], lanes = more ? sum : V{};
       UNROLL for (int b = 0; b < BLOCKS; b++) {
         own[b] = fma(d_dt[t][b], low, own[b]);
@@ -211,9 +218,20 @@ struct Backward : Segment {
     }
     for (int b = 0; b < BLOCKS; b++) to[b] = own[b];
   }
-  // Add the lanes of each row: the gradients of dt's factor, B and C.
+  // Add the lanes of each row, and go on to x and the weights of the projection.
+  void unproject(float *dx, bool add, const Sums &all) {
+    for (int t = 0; t < steps; t++)
+      add_lanes(across.data + t * stride, back.of(t), stride);
+    for (int64_t w = 0; w < p.wide(); w++) {
+      back.to_x(direction, w, steps);
+      for (int t = 0; t < steps; t++)
+        store(dx + offset(t) + w * WIDTH, back.dx_of(w, t), channels(w), add);
+      back.to_weights(projected.x.data + w * BLOCKS, projected.line, steps,
+                      all.projection + w * weights.projection.rows * BLOCKS);
+    }
+  }
+  // The gradients of B and C that were given.
   void finish() {
-    const int64_t B = rank + p.states;
     for (int t = 0; t < steps; t++) {
       const V *sums = across.data + t * stride;
       float *to = p.dproj + at(t);
@@ -222,8 +240,8 @@ struct Backward : Segment {
         continue;
       }
       add_lanes(sums, added.data(), stride);
-      copy(added.data(), to, B);
-      copy(added.data() + rank + padded, to + B, p.states);
+      copy(added.data(), to, p.states);
+      copy(added.data() + padded, to + p.states, p.states);
     }
   }
 };
@@ -258,27 +276,13 @@ struct Directions {
   }
 };
 
-// The sums of one array over the images, in their order, out of the lanes.
-void gather(const Problem &p, const V *sums, int64_t size, int64_t n, int64_t used,
-            float scale, float *to) {
-  if (!to) return;
-  const float *lanes = reinterpret_cast<const float *>(sums);
-  for (int64_t k = 0; k < p.directions; k++)
-    for (int64_t d = 0; d < p.channels; d++)
-      for (int64_t j = 0; j < used; j++) {
-        const int64_t w = d / WIDTH, at = ((k * p.wide() + w) * n + j) * WIDTH + d % WIDTH;
-        float sum = 0;
-        for (int64_t b = 0; b < p.batch; b++)
-          sum += lanes[(b * p.directions * size) * LANES + at];
-        to[(k * p.channels + d) * used + j] = sum * scale;
-      }
-}
-
 void forward(const Problem &p) {
   const Parameters weights(p);
-  // Whole images where they share out evenly, else a block of channels at a time; where
-  // that does not either, a direction of it.
-  const int64_t K = p.directions, parts = p.batch % p.threads == 0 ? 1 : p.wide();
+  // Whole images where they share out evenly; else a direction at a time, if need be a
+  // block of channels of it, for which all is projected once more.
+  const int64_t K = p.directions;
+  const bool even = p.batch % p.threads == 0, few = p.batch * K < p.threads;
+  const int64_t parts = even || (p.projects() && !few) ? 1 : p.wide();
   const bool whole = p.batch * parts % p.threads == 0;
   Directions y(p, p.y, !whole);
   const int64_t lines = whole ? 1 : K;
@@ -292,13 +296,11 @@ void forward(const Problem &p) {
 
 void backward(const Problem &p) {
   const Parameters weights(p);
-  const int64_t K = p.directions, size = p.wide() * BLOCKS, lines = p.batch * K;
-  const int64_t sizes[] = {size * p.padded(), size * p.rank, size, size};
-  Aligned sums[4];
-  for (int i = 0; i < 4; i++) sums[i].reset(lines * sizes[i]);
-  auto of = [&](int64_t line) {
-    return Sums{sums[0].data + line * sizes[0], sums[1].data + line * sizes[1],
-                sums[2].data + line * sizes[2], sums[3].data + line * sizes[3]};
+  const int64_t K = p.directions, lines = p.batch * K;
+  const int64_t projected = p.projects() ? weights.projection.rows : 0;
+  Sum A(p, p.padded()), weight(p, p.rank), bias(p, 1), skip(p, 1), rows(p, projected);
+  auto of = [&](int64_t i) {
+    return Sums{A.of(i), weight.of(i), bias.of(i), skip.of(i), rows.of(i)};
   };
   // Whole images where they share out evenly; else a direction at a time, and the
   // gradients of x are added afterwards, in the same order.
@@ -310,10 +312,16 @@ void backward(const Problem &p) {
       worker.run(line / K, line % K, dx.of(line % K), dx.adds(line % K), of(line));
   });
   dx.add();
-  gather(p, sums[0].data, sizes[0], p.padded(), p.states, 1, p.dA);
-  gather(p, sums[1].data, sizes[1], p.rank, p.rank, 1, p.dweight);
-  gather(p, sums[2].data, sizes[2], 1, 1, 1, p.dbias);
-  gather(p, sums[3].data, sizes[3], 1, 1, 1, p.dskip);
+  for (Sum *sum : {&A, &weight, &bias, &skip, &rows}) sum->add();
+  A.write(p.states, p.dA);
+  weight.write(p.rank, p.dweight);
+  bias.write(1, p.dbias);
+  skip.write(1, p.dskip);
+  if (!p.projects()) return;
+  const Sum::Strides to{p.rows() * p.channels, p.channels, 1};
+  const int64_t before = p.rank + p.states;
+  rows.write(0, before, to, p.dprojection);
+  rows.write(p.rank + p.padded(), p.states, to, p.dprojection + before * p.channels);
 }
 
 }  // namespace
@@ -322,7 +330,8 @@ extern "C" {
 
 // Floats of `kept`, and lanes, of this build.
 int64_t kmunet_kept_size(const Problem *p) {
-  return p->batch * p->directions * p->segments() * p->state_size() * LANES;
+  return p->kept_states() +
+         p->batch * p->directions * p->segments() * p->kept_projected();
 }
 
 KMUNET_ENTRY(forward, Problem)

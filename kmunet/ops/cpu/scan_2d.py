@@ -1,7 +1,7 @@
 """The 2-D scan on the kernel: x is read and y written in place in all four orders.
 
-A pixel's projections to (dt, B, C) do not depend on the order in which it is read:
-one matrix product serves all four.
+A pixel is projected to (dt, B, C) where it is scanned, forward and backward: the
+projections of all four orders are four times the memory of x, and are never stored.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,6 @@ from torch import Tensor
 from kmunet.ops.backend import Inputs
 from kmunet.ops.cpu.native import Kernel, Problem
 from kmunet.ops.function import apply_2d
-from kmunet.ops.matrix import linear, linear_gradients
 
 
 def scan_with(of: Kernel, x: Tensor, *weights: Tensor) -> Tensor:
@@ -27,6 +26,7 @@ class Scan2d:
     """As `kmunet.ops.backend.Kernels2d`, on one build of the kernel."""
 
     of: Kernel
+    keeps_projections = False
 
     def kept_size(self, sizes: Sequence[int], states: int, rank: int) -> int:
         """By the sizes (B, H, W, D) of the pixels, N and R."""
@@ -34,44 +34,28 @@ class Scan2d:
 
     def forward(
         self, tensors: Inputs, keep: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """y (B, H, W, D), the projections, and states for the backward pass."""
-        pixels, x_proj_weight, *others = tensors
-        pixels = pixels.float()
-        problem = _problem(pixels.shape, *_small_sizes(others))
-        proj = linear(pixels, x_proj_weight.flatten(0, 1))
+    ) -> tuple[Tensor, None, Tensor | None]:
+        """y (B, H, W, D), and states for the backward pass."""
+        inputs, problem = _inputs(*tensors), _problem_of(tensors)
         kept = self.of.kept(problem) if keep else None
-        y = torch.empty_like(pixels)
-        self.of.forward(problem, **_inputs(pixels, proj, *others), y=y, kept=kept)
-        return y, proj, kept
+        y = torch.empty_like(inputs["x"])
+        self.of.forward(problem, **inputs, y=y, kept=kept)
+        return y, None, kept
 
     def backward(
-        self, grad: Tensor, tensors: Inputs, proj: Tensor, kept: Tensor
+        self, grad: Tensor, tensors: Inputs, proj: Tensor | None, kept: Tensor
     ) -> Inputs:
         """Gradients of the pixels and of the five weights."""
-        pixels, x_proj_weight, *others = tensors
-        pixels = pixels.float()
-        problem = _problem(pixels.shape, *_small_sizes(others))
-        inputs = _inputs(pixels, proj, *others)
-        found = {f"d{k}": torch.empty_like(inputs[k]) for k in ("x", "proj", *WEIGHTS)}
+        inputs, problem = _inputs(*tensors), _problem_of(tensors)
+        found = {f"d{name}": torch.empty_like(t) for name, t in inputs.items()}
         self.of.backward(problem, **inputs, kept=kept, dy=grad, **found)
-        # Back through the projection.
-        weight = x_proj_weight.flatten(0, 1)
-        through, d_weight = linear_gradients(pixels, weight, found["dproj"].flatten(3))
-        found["dx"] += through
-        return (
-            found["dx"],
-            d_weight.view_as(x_proj_weight),
-            found["dweight"],
-            found["dbias"],
-            found["dA"].mul_(inputs["A"]),
-            found["dskip"],
-        )
+        found["dA"].mul_(inputs["A"])
+        return tuple(found.values())
 
 
-def _small_sizes(others: Inputs) -> tuple[int, int]:
-    """N and R."""
-    return others[2].shape[1], others[0].shape[2]
+def _problem_of(tensors: Inputs) -> Problem:
+    pixels, _, weight, _, A_logs, _ = tensors
+    return _problem(pixels.shape, A_logs.shape[1], weight.shape[2])
 
 
 def _problem(sizes: Sequence[int], states: int, rank: int) -> Problem:
@@ -83,10 +67,16 @@ def _problem(sizes: Sequence[int], states: int, rank: int) -> Problem:
     )
 
 
-WEIGHTS = ("weight", "bias", "A", "skip")
+NAMES = ("x", "projection", "weight", "bias", "A", "skip")
 
 
-def _inputs(pixels: Tensor, proj: Tensor, *others: Tensor) -> dict[str, Tensor]:
-    weight, bias, A_logs, Ds = others
-    dense = (t.contiguous() for t in (weight, bias, -torch.exp(A_logs), Ds))
-    return {"x": pixels, "proj": proj, **dict(zip(WEIGHTS, dense, strict=True))}
+def _inputs(
+    pixels: Tensor,
+    x_proj_weight: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    A_logs: Tensor,
+    Ds: Tensor,
+) -> dict[str, Tensor]:
+    given = (pixels.float(), x_proj_weight, weight, bias, -torch.exp(A_logs), Ds)
+    return dict(zip(NAMES, (t.contiguous() for t in given), strict=True))

@@ -79,6 +79,8 @@ def _problem(tensors: Optional, softplus: bool) -> Problem:
 class TritonScan2d:
     """As `Kernels2d`: four orders of the same pixels, read and written in place."""
 
+    keeps_projections = True
+
     def kept_size(self, sizes: Sequence[int], states: int, rank: int) -> int:
         """By the sizes (B, H, W, D) of the pixels, N and R."""
         batch, height, width, channels = sizes
@@ -96,9 +98,10 @@ class TritonScan2d:
         return y.view(pixels.shape), proj, kept
 
     def backward(
-        self, grad: Tensor, tensors: Inputs, proj: Tensor, kept: Tensor
+        self, grad: Tensor, tensors: Inputs, proj: Tensor | None, kept: Tensor
     ) -> Inputs:
         """Gradients of the pixels and of the five weights."""
+        assert proj is not None
         pixels, x_proj_weight, *others = tensors
         problem = _problem_2d(pixels, proj, *others)
         found = problem.backward(grad.contiguous(), kept)

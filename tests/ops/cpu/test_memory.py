@@ -24,7 +24,7 @@ def call(free, batch, directions, channels, side, states):
     lines = directions * channels
     given = {
         "x": torch.rand(batch, side, side, channels),
-        "proj": torch.rand(batch, side, side, directions, 1 + 2 * states),
+        "projection": torch.rand(directions, 1 + 2 * states, channels),
         "weight": torch.rand(lines, 1), "bias": torch.rand(lines),
         "A": -torch.rand(lines, states), "skip": torch.rand(lines),
     }
