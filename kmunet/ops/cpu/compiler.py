@@ -15,24 +15,9 @@ from pathlib import Path
 import torch
 
 UNITS = ("attention.cpp", "scan.cpp")
-PARTS = (
-    *("attention", "attention_backward", "attention_forward", "gate", "kan", "norm"),
-    *(
-        "parameters",
-        "problem",
-        "projection",
-        "segment",
-        "some",
-        "sum",
-        "threads",
-        "vector",
-    ),
-)
+HERE = Path(__file__).parent
 # What is compiled, and what it includes.
-SOURCES = tuple(
-    Path(__file__).with_name(name)
-    for name in (*UNITS, *(f"{part}.h" for part in PARTS))
-)
+SOURCES = (*(HERE / unit for unit in UNITS), *sorted(HERE.glob("*.h")))
 COMPILERS = ("c++", "g++", "clang++")
 # Without contraction and unsafe math a build gives the same bits with any compiler.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-w", "-fPIC", "-shared", "-pthread")
