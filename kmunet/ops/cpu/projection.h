@@ -56,11 +56,13 @@ struct Projection {
     const bool is_C = r >= p.rank + p.states;
     const int64_t row = is_C ? r + p.padded() - p.states : r;
     const int64_t state = is_C ? r - p.rank - p.states + p.full() : r - p.rank;
-    for (int64_t d = 0; d < p.channels; d++) {
-      lanes(of_block(k, d / WIDTH) + row * BLOCKS)[d % WIDTH] = from[d];
-      if (r >= p.rank)
-        lanes(of_pair(k, state / WIDTH) + d * BLOCKS)[state % WIDTH] = from[d];
+    for (int64_t w = 0; w < p.wide(); w++) {
+      const int64_t left = std::min(WIDTH, p.channels - w * WIDTH);
+      copy(from + w * WIDTH, lanes(of_block(k, w) + row * BLOCKS), left);
     }
+    if (state < 0) return;
+    float *to = lanes(of_pair(k, state / WIDTH)) + state % WIDTH;
+    for (int64_t d = 0; d < p.channels; d++) to[d * WIDTH] = from[d];
   }
   static float *lanes(const V *of) {
     return reinterpret_cast<float *>(const_cast<V *>(of));
