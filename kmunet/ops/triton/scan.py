@@ -11,6 +11,7 @@ from kmunet.errors import ConfigError
 from kmunet.ops.backend import Inputs, Optional
 from kmunet.ops.triton.plan import plan
 from kmunet.ops.triton.problem import Problem
+from kmunet.ops.triton.products import by_direction
 from kmunet.ops.triton.tuning import INTERPRETED
 
 
@@ -115,7 +116,7 @@ class TritonScan2d:
         return (
             dx.view(pixels.shape),
             (dproj.t() @ rows).view_as(x_proj_weight),
-            torch.einsum("pkd,pkr->kdr", ddelta, steps),
+            by_direction(ddelta, steps),
             found["bias"].view_as(others[1]),
             found["A"] * A,
             found["skip"],

@@ -15,6 +15,7 @@ from kmunet.errors import ConfigError
 from kmunet.ops import selective_scan, selective_scan_2d, use_backend
 from kmunet.ops.triton import usable
 from kmunet.ops.triton.plan import Plan, plan
+from kmunet.ops.triton.products import by_direction
 from tests.ops.samples import NAMES_2D, assert_same, inputs, inputs_2d, results
 
 pytest.importorskip("triton", reason="triton is not installed")
@@ -181,3 +182,10 @@ def test_opcheck(device):
     leaves = [t.requires_grad_() for t in leaves]
     only = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(scan_2d, (*leaves, "triton", True), test_utils=only)
+
+
+@pytest.mark.parametrize("pixels", [1, 35, 192])
+def test_a_product_of_each_direction_in_parts(pixels):
+    left, right = torch.randn(pixels, 4, 5).double(), torch.randn(pixels, 4, 3).double()
+    expected = torch.einsum("pkd,pkr->kdr", left, right)
+    torch.testing.assert_close(by_direction(left, right), expected)
