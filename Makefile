@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATASET ?= busi
+# Tests in two processes, by folder (tests/conftest.py).
+SPREAD := -n 2 --dist loadscope --no-loadscope-reorder
 CONSTRAINED := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
 
 .DEFAULT_GOAL := help
@@ -58,10 +60,10 @@ rollback: ## put the champion before the present one back: make rollback DATASET
 	$(BIN)/python -m pipelines.rollback --dataset $(DATASET)
 
 test: $(BIN)/.installed-dev lint ## install what the tests need and run them, but the slow ones
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" $(SPREAD)
 
 test-all: $(BIN)/.installed-dev lint ## the slow ones too
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest $(SPREAD)
 
 faults: $(BIN)/.installed-dev ## kill, cut off and starve real parts; write what came of it into docs/operations.md
 	KMUNET_FAULTS_TABLE=$(CURDIR)/benchmarks/results/faults.jsonl $(BIN)/python -m pytest tests/faults tests/training/test_space.py

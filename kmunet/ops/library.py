@@ -60,7 +60,7 @@ def scan(
     """y as u, and the states kept for the backward pass (none without `keep`)."""
     tensors = (u, delta, A, *grouped(u, delta, A, B, C, D, delta_bias), D, delta_bias)
     y, kept = kernels_of(backend, u).forward(tensors, delta_softplus, keep)
-    return laid_out(y, u), kept if keep and kept is not None else nothing(u)
+    return laid_out(y, u), or_nothing(kept if keep else None, u)
 
 
 @torch.library.register_fake("kmunet::selective_scan")  # type: ignore[untyped-decorator]
@@ -89,6 +89,11 @@ def nothing(like: Tensor) -> Tensor:
     return like.new_empty(0, dtype=scan_dtype(like))
 
 
+def or_nothing(kept: Tensor | None, like: Tensor) -> Tensor:
+    """What was kept; an operator returns a tensor in any case."""
+    return nothing(like) if kept is None else kept
+
+
 @operator("selective_scan_backward")
 def scan_backward(
     grad: Tensor,
@@ -107,7 +112,7 @@ def scan_backward(
     tensors, kernels = (u, delta, A, B, C, D, delta_bias), kernels_of(backend, u)
     if kept.numel() == 0:
         again = kernels.forward(tensors, delta_softplus, True)[1]
-        kept = nothing(u) if again is None else again
+        kept = or_nothing(again, u)
     found = kernels.backward(grad, tensors, kept, delta_softplus)
     like = _gradients_like(tensors)
     return tuple(

@@ -12,7 +12,7 @@ from torch import Tensor
 from kmunet.ops.backend import Kernels2d
 from kmunet.ops.composed import Composed
 from kmunet.ops.dispatch import get, name_for
-from kmunet.ops.library import laid_out, nothing
+from kmunet.ops.library import laid_out, nothing, or_nothing
 from kmunet.ops.operator import (
     differentiable,
     in_float32,
@@ -47,12 +47,8 @@ def scan_2d(
     kernels, dense = kernels_of(backend, pixels), _dense(pixels, weights)
     y, proj, kept = kernels.forward(dense, keep)
     if keep:
-        return y, _or_nothing(proj, pixels), _or_nothing(kept, pixels)
+        return y, or_nothing(proj, pixels), or_nothing(kept, pixels)
     return y, nothing(pixels), nothing(pixels)
-
-
-def _or_nothing(kept: Tensor | None, like: Tensor) -> Tensor:
-    return nothing(like) if kept is None else kept
 
 
 def _dense(pixels: Tensor, weights: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -102,7 +98,7 @@ def scan_2d_backward(
     kernels, dense = kernels_of(backend, pixels), _dense(pixels, tensors[1:])
     if kept.numel() == 0:
         _, again, states = kernels.forward(dense, True)
-        proj, kept = _or_nothing(again, pixels), _or_nothing(states, pixels)
+        proj, kept = or_nothing(again, pixels), or_nothing(states, pixels)
     found = kernels.backward(grad.contiguous(), dense, proj, kept)
     whole = (t if t.is_contiguous() else t.contiguous() for t in tensors)
     return tuple(laid_out(g, t) for g, t in zip(found, whole, strict=True))  # type: ignore[return-value]

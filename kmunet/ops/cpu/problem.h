@@ -34,6 +34,7 @@ struct Problem {  // as in native.py; row-major arrays, a null pointer where not
   int64_t rows() const { return rank + 2 * states; }  // of the projection
   int64_t wide() const { return (channels + WIDTH - 1) / WIDTH; }
   int64_t padded() const { return (states + GROUP - 1) / GROUP * GROUP; }
+  int64_t padded_rows() const { return rank + 2 * padded(); }
   int64_t segments() const { return (length() + STEPS - 1) / STEPS; }
   int64_t state_size() const { return wide() * padded() * BLOCKS; }  // vectors
   int64_t full() const { return (states + LANES - 1) / LANES * LANES; }

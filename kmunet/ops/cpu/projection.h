@@ -35,7 +35,7 @@ struct Projection {
   Aligned by_row, by_channel;
 
   explicit Projection(const Problem &q)
-      : p(q), used(p.rank + 2 * p.padded()), rows((used + ROWS - 1) / ROWS * ROWS) {
+      : p(q), used(p.padded_rows()), rows((used + ROWS - 1) / ROWS * ROWS) {
     if (!p.projects()) return;
     by_row.reset(p.directions * p.wide() * rows * BLOCKS);
     by_channel.reset(p.directions * pairs() * p.channels * BLOCKS);

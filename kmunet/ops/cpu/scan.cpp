@@ -88,7 +88,7 @@ struct Backward : Segment {
   std::vector<float> added;  // of one step, where nothing is projected
 
   Backward(const Problem &q, const Parameters &w)
-      : Segment(q, w), back(w.projection), stride(rank + 2 * padded) {
+      : Segment(q, w), back(w.projection), stride(p.padded_rows()) {
     carry.reset(p.state_size());
     across.reset(STEPS * stride + LANES);
     added.resize(stride + LANES);
@@ -190,11 +190,12 @@ struct Backward : Segment {
         bias[b] += d_raw;
         d_dt[t][b] = d_raw;
       }
-      if (rank == 0) store(p.ddelta + delta(t, w), d_dt[t], channels(w), false);
-      if (p.projects())
+      if (p.projects()) {
         std::copy(d_x, d_x + BLOCKS, back.dx_of(w, t));
-      else
-        store(dx + offset(t) + w * WIDTH, d_x, channels(w), add);
+        continue;
+      }
+      store(p.ddelta + delta(t, w), d_dt[t], channels(w), false);
+      store(dx + offset(t) + w * WIDTH, d_x, channels(w), add);
     }
     for (int b = 0; b < BLOCKS; b++)
       all.bias[w * BLOCKS + b] = bias[b], all.skip[w * BLOCKS + b] = skip[b];
