@@ -18,6 +18,7 @@ from kmunet.ops import (
     kan_product,
     linear,
     minimum_norm_fit,
+    product_dtype,
     refit,
     uniform_cubic_bases,
 )
@@ -98,15 +99,18 @@ class KANLinear(nn.Module):
         return self._closed_form
 
     def forward(self, x: Tensor) -> Tensor:
+        # A spline's argument needs more digits than a factor of a product.
+        low = product_dtype(x.device.type)
         with full_precision(x.device.type):
             x = x.to(self.base_weight.dtype)
             weights = (self.base_weight, self.spline_weight, self.spline_scaler)
             if self._has_closed_form():
-                return kan_product(x, *weights, self.grid)
+                return kan_product(x, *weights, self.grid, low)
             spline = self.spline_weight * self.spline_scaler[..., None]
-            return linear(F.silu(x), self.base_weight) + linear(
-                self.bases(x).flatten(-2), spline.flatten(1)
-            )
+            factors = (F.silu(x), self.base_weight, self.bases(x).flatten(-2),
+                       spline.flatten(1))  # fmt: skip
+            silu, base, bases, spline = (f.to(low or f.dtype) for f in factors)
+            return linear(silu, base) + linear(bases, spline)
 
     @torch.no_grad()
     def update_grid(

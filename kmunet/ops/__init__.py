@@ -6,7 +6,7 @@ from kmunet.ops.dispatch import backend, backends, use_backend
 from kmunet.ops.kan import kan_product
 from kmunet.ops.matrix import linear
 from kmunet.ops.minimum_norm import minimum_norm_fit
-from kmunet.ops.precision import full_precision
+from kmunet.ops.precision import full_precision, product_dtype
 from kmunet.ops.selective_scan import selective_scan
 from kmunet.ops.selective_scan_2d import selective_scan_2d
 from kmunet.ops.spline_fit import adapted_grid, refit
@@ -21,6 +21,7 @@ __all__ = [
     "kan_product",
     "linear",
     "minimum_norm_fit",
+    "product_dtype",
     "refit",
     "selective_scan",
     "selective_scan_2d",

@@ -20,61 +20,78 @@ LONGEST_SUM = 512
 
 
 def kan_product(
-    x: Tensor, base: Tensor, spline: Tensor, scaler: Tensor, grid: Tensor
+    x: Tensor,
+    base: Tensor,
+    spline: Tensor,
+    scaler: Tensor,
+    grid: Tensor,
+    product_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """x (..., F) -> (..., O), cubic splines on a grid with `is_uniform(grid)`.
 
-    base, scaler (O, F); spline (O, F, K); grid (F, K + 4). All of one dtype. First
-    derivatives only, none of the grid.
+    base, scaler (O, F); spline (O, F, K); grid (F, K + 4). All of one dtype, in which
+    SiLU and splines are computed; their products and y in `product_dtype`, if given.
+    First derivatives only, none of the grid.
     """
     rows = x.reshape(-1, x.shape[-1]).contiguous()
-    y: Tensor = _KanProduct.apply(rows, base, spline, scaler, grid)  # type: ignore[no-untyped-call]
+    dtype = product_dtype or x.dtype
+    y: Tensor = _KanProduct.apply(rows, base, spline, scaler, grid, dtype)  # type: ignore[no-untyped-call]
     return y.reshape(*x.shape[:-1], len(base))
 
 
 class _KanProduct(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, base: Tensor, spline: Tensor, scaler: Tensor, grid: Tensor
+        ctx: Any,
+        x: Tensor,
+        base: Tensor,
+        spline: Tensor,
+        scaler: Tensor,
+        grid: Tensor,
+        dtype: torch.dtype,
     ) -> Tensor:
         ctx.save_for_backward(x, base, spline, scaler, grid)
+        ctx.dtype = dtype
         of, weight = _kernel(x), _weight(base, spline, scaler)
+        low = weight.to(dtype)
         if of is None:
-            return linear(_features(x, grid).flatten(1), weight.flatten(1))
+            return linear(_features(x, grid).flatten(1).to(dtype), low.flatten(1))
         y, steps = x.new_zeros(len(x), len(base)), _steps(grid)
         for first, last in _parts(weight):
-            features = kan.features(of, x, first, last, *steps)
-            y += linear(features.flatten(1), weight[:, first:last].flatten(1))
-        return y
+            features = kan.features(of, x, first, last, *steps).flatten(1)
+            y += linear(features.to(dtype), low[:, first:last].flatten(1))
+        return y.to(dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, base, spline, scaler, grid = ctx.saved_tensors
         weight = _weight(base, spline, scaler)
-        dx, d_weight = _gradients(x, grid, weight, grad.contiguous())
+        grad = grad.to(ctx.dtype).contiguous()
+        dx, d_weight = _gradients(x, grid, weight, grad)
         d_spline = d_weight[:, 1:].transpose(1, 2)  # (O, F, K)
         d_scaler = (d_spline * spline).sum(-1)
-        return dx, d_weight[:, 0], d_spline * scaler[..., None], d_scaler, None
+        return dx, d_weight[:, 0], d_spline * scaler[..., None], d_scaler, None, None
 
 
 def _gradients(
     x: Tensor, grid: Tensor, weight: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Of x (rows, F) and of the weight (O, 1 + K, F)."""
-    of = _kernel(x)
+    """Of x (rows, F) and of the weight (O, 1 + K, F); products in the dtype of grad."""
+    of, low = _kernel(x), weight.to(grad.dtype)
     if of is None:
-        features = _features(x, grid).flatten(1)
-        by_feature, d_weight = linear_gradients(features, weight.flatten(1), grad)
-        dx = _gradient(x, grid, by_feature.view(x.shape[0], *weight.shape[1:]))
-        return dx, d_weight.view_as(weight)
+        features = _features(x, grid).flatten(1).to(grad.dtype)
+        by_feature, d_weight = linear_gradients(features, low.flatten(1), grad)
+        by_feature = by_feature.to(x.dtype).view(len(x), *weight.shape[1:])
+        return _gradient(x, grid, by_feature), d_weight.to(x.dtype).view_as(weight)
     dx, d_weight, steps = torch.empty_like(x), torch.empty_like(weight), _steps(grid)
     for first, last in _parts(weight):
         features = kan.features(of, x, first, last, *steps)
-        own = weight[:, first:last].flatten(1)
-        by_feature, d_own = linear_gradients(features.flatten(1), own, grad)
+        own, left = low[:, first:last].flatten(1), features.flatten(1).to(grad.dtype)
+        by_feature, d_own = linear_gradients(left, own, grad)
         d_weight[:, first:last] = d_own.view(len(own), last - first, -1)
-        kan.add_gradient(of, dx, x, first, *steps, by_feature.view_as(features))
+        by_feature = by_feature.to(x.dtype).view_as(features)
+        kan.add_gradient(of, dx, x, first, *steps, by_feature)
     return dx, d_weight
 
 

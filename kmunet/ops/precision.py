@@ -1,4 +1,4 @@
-"""Parts of a model that stay in float32 under autocast."""
+"""What a part of a model does under autocast: float32, and products that are not."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -13,3 +13,25 @@ def full_precision(device: str) -> AbstractContextManager[Any]:
     if known and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()
+
+
+def product_dtype(device: str) -> torch.dtype | None:
+    """What autocast multiplies matrices in, None where it is off.
+
+    None too on a CPU without instructions for it, where float32 is faster.
+    """
+    known = torch.amp.is_autocast_available(device)
+    if not known or not torch.is_autocast_enabled(device):
+        return None
+    dtype = torch.get_autocast_dtype(device)
+    return None if device == "cpu" and dtype not in CPU_PRODUCTS else dtype
+
+
+def _cpu_products() -> list[torch.dtype]:
+    # Not in every torch that trains on a GPU.
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    named = ("avx512_bf16", "amx_bf16", "bf16")
+    return [torch.bfloat16] if any(able.get(name) for name in named) else []
+
+
+CPU_PRODUCTS = _cpu_products()  # a constant to a compiler that traces

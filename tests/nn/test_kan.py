@@ -124,11 +124,32 @@ def test_exports(bent):
     torch.testing.assert_close(exported(x), by_the_formula(kan, x))
 
 
-def test_autocast_does_not_reach_the_splines():
+@pytest.mark.parametrize("order", [2, 3])
+def test_autocast_reaches_the_products_and_not_the_splines(order, monkeypatch):
+    """On a grid far from 0 an argument in bfloat16 would miss its spline."""
+    monkeypatch.setattr("kmunet.ops.precision.CPU_PRODUCTS", [torch.bfloat16])
+    kan = layer(grid_range=(63, 65), spline_order=order)
+    torch.nn.init.zeros_(kan.base_weight)
+    torch.nn.init.normal_(kan.spline_weight)
+    x = 64 + torch.rand(200, 5)
+    truth = by_the_formula(copy.deepcopy(kan).double(), x.double())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, rounded = kan(x), kan(x.bfloat16())
+    assert y.dtype == torch.bfloat16
+
+    def error(found):
+        return ((found.double() - truth).norm() / truth.norm()).item()
+
+    assert 1e-4 < error(y) < 2**-8
+    assert error(rounded) > 10 * error(y)
+
+
+def test_no_reduced_products_without_instructions_for_them(monkeypatch):
+    monkeypatch.setattr("kmunet.ops.precision.CPU_PRODUCTS", [])
     kan, x = layer(), torch.randn(3, 5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(kan(x), kan(x.clone()))
-        assert kan(x.bfloat16()).dtype == torch.float32
+        y = kan(x)
+    assert torch.equal(y, kan(x))
 
 
 def test_layer_without_kan_has_plain_linears():

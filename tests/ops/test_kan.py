@@ -68,6 +68,24 @@ def test_without_a_kernel(monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_reduced_products(dtype, compiled, monkeypatch):
+    """Rounded as factors, so to the places of the dtype; gradients are float32."""
+    if not compiled:
+        monkeypatch.setattr("kmunet.ops.kan.kernel", lambda: None)
+    truth = results(formula, inputs(70, 300, 9))
+    y, *gradients = results(
+        lambda *t: kan_product(*t, product_dtype=dtype),
+        inputs(70, 300, 9, torch.float32),
+    )
+    assert y.dtype == dtype
+    assert {g.dtype for g in gradients} == {torch.float32}
+    for value, expected in zip([y, *gradients], truth, strict=True):
+        error = (value.double() - expected).norm() / expected.norm()
+        assert 1e-5 < error < torch.finfo(dtype).eps
+
+
 def test_keeps_its_input_and_weights_alone():
     x, *weights, grid = inputs(50, 6, 5, torch.float32)
     weights = [w.requires_grad_() for w in weights]
