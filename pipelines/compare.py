@@ -1,8 +1,9 @@
 """`kmunet compare DATASET`: models on your data with the same budget, side by side.
 
 Each model and seed is trained with all of params.yaml alike, selected on validation
-and scored on the test split. What is trained already is not trained again; an
-interrupted run goes on. Registers nothing, and writes nothing that DVC keeps.
+and scored on the test split; with `--folds K` on each of K parts in turn, so that every
+image is tested once. What is trained already is not trained again; an interrupted run
+goes on. Registers nothing, and writes nothing that DVC keeps.
 """
 
 import argparse
@@ -35,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--models", nargs="+", metavar="NAME", default=["km_unet", "unet"], help=which)
     seeds = "a training each (default: train.seed)"
     add("--seeds", nargs="+", type=int, metavar="SEED", help=seeds)
+    folds = "test each of K parts in turn (default: the split of `dvc repro`)"
+    add("--folds", type=int, metavar="K", help=folds)
     out = "folder of the report (default: reports/compare/DATASET)"
     add("--out", type=Path, metavar="DIR", help=out)
     values = "of params.yaml for this comparison; recipe=NAME for several"
@@ -58,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_models,
         check_seeds,
         open_data,
+        open_folds,
         plan_runs,
         read_params,
     )
@@ -68,18 +72,20 @@ def run(arguments: argparse.Namespace) -> int:
     from pipelines.train import check_before_start
 
     check_models(arguments.models)
-    params = read_params(paths, dict(map(parse, arguments.set)))
+    values = dict(map(parse, arguments.set))
+    params = read_params(paths, values, arguments.folds)
     seeds = arguments.seeds or [params.train.seed]
     check_seeds(seeds)
-    packed = open_data(params, paths)
-    runs = plan_runs(params, paths, packed, arguments.models, seeds, limit)
+    whole = arguments.folds is None
+    divisions = [open_data(params, paths)] if whole else open_folds(params, paths)
+    runs = plan_runs(params, paths, divisions, arguments.models, seeds, limit)
     for planned in runs[:: len(seeds)]:
-        check_before_start(planned.params, packed)
-    for note in packed.division["notes"]:
+        check_before_start(planned.params, planned.packed)
+    for note in _notes(divisions):
         print(f"note: {note}")
     with Show(runs) as show:
         found = results(runs, show.hear)
-    page, rows = report(out, found, packed, params, limit)
+    page, rows = report(out, found, divisions, params, limit)
     print_table(rows)
     print(f"report: {short(page)}")
     return 0
@@ -106,7 +112,7 @@ def read_limit(arguments: argparse.Namespace) -> "Limit":
 def report(
     out: Path,
     found: "list[Result]",
-    packed: "PackedSet",
+    divisions: "list[PackedSet]",
     params: "Params",
     limit: "Limit",
 ) -> tuple[Path, list[dict[str, Any]]]:
@@ -117,46 +123,51 @@ def report(
     from pipelines.comparison.pictures import sheet_rows
 
     rows = tables.model_rows(found, params.evaluate)
-    firsts = {result.run.model: result for result in reversed(found)}
+    seed = found[0].run.seed
+    firsts = [result for result in found if result.run.seed == seed]
     with new_folder(out) as folder:
         comparison = Comparison(
-            facts=_facts(found, packed, params, limit),
+            facts=_facts(found, divisions, params, limit),
             models=rows,
             runs=tables.run_rows(found),
             curves=tables.curve_rows(found),
             images=tables.image_rows(found),
-            sheet=sheet_rows(
-                [firsts[row["model"]] for row in rows], packed, params.evaluate
-            ),
+            sheet=sheet_rows(firsts, params.evaluate),
         )
         page = write_comparison(folder, comparison)
     return out / page.name, rows
 
 
 def _facts(
-    found: "list[Result]", packed: "PackedSet", params: "Params", limit: "Limit"
+    found: "list[Result]",
+    divisions: "list[PackedSet]",
+    params: "Params",
+    limit: "Limit",
 ) -> dict[str, Any]:
     import torch
 
     from kmunet.evaluation.bootstrap import group_members
     from pipelines.comparison.request import machine
+    from pipelines.comparison.tables import tested
 
     changed = ("name", "seed", "epochs", "max_steps", "max_minutes", "workers")
     values = params.model_dump(mode="json", by_alias=True)
+    packed = divisions[0]
     return {
         "dataset": found[0].run.paths.dataset,
         "classes": list(packed.classes),
         "size": packed.size,
-        "counts": {k: v["images"] for k, v in packed.division["counts"].items()},
-        "notes": list(packed.division["notes"]),
-        "groups": len(group_members([row["group"] for row in found[0].table])),
+        "counts": _counts(divisions),
+        "folds": len(divisions),
+        "notes": _notes(divisions),
+        "groups": len(group_members([row["group"] for row in tested(found)])),
         "budget": str(limit),
         "clock": "cpu" if limit.kind == "cpu_minutes" else "wall",
         "baseline": found[0].run.model,
         "seeds": list(dict.fromkeys(result.run.seed for result in found)),
         "confidence": params.evaluate.confidence,
         "resolution": params.evaluate.resolution,
-        "data_fingerprint": packed.fingerprint,
+        "data_fingerprints": [division.fingerprint for division in divisions],
         "machine": {
             "device": machine(params, limit),
             "threads": params.train.threads,
@@ -168,3 +179,21 @@ def _facts(
             **{k: v for k, v in values["train"].items() if k not in changed},
         },
     }
+
+
+def _counts(divisions: "list[PackedSet]") -> dict[str, int]:
+    """Images: of all folds those tested, of the others the mean over folds."""
+    sums = {
+        name: sum(packed.division["counts"][name]["images"] for packed in divisions)
+        for name in ("train", "validation", "test")
+    }
+    return {
+        name: total if name == "test" else round(total / len(divisions))
+        for name, total in sums.items()
+    }
+
+
+def _notes(divisions: "list[PackedSet]") -> list[str]:
+    """What is to be known of the splits, each note once."""
+    notes = (note for packed in divisions for note in packed.division["notes"])
+    return list(dict.fromkeys(notes))

@@ -4,19 +4,14 @@ A trial is named by a hash of its parameters, data, split and code, as a trainin
 is: what is finished is found again, what is half done goes on.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kmunet.config import Params, parse_params
-from kmunet.data.division import write_split
-from kmunet.data.prepared import Prepared
-from kmunet.data.store import PackedSet, open_packed, open_prepared
-from kmunet.errors import ConfigError, DataError
-from pipelines.as_prepared import check_prepared, how_to_prepare
+from kmunet.data.store import PackedSet
+from pipelines.folds import check_folds, divided_in_passing, each_fold, open_dataset
 from pipelines.overrides import Value, assign
-from pipelines.paths import Paths
 from pipelines.train import check_before_start, run_name
 
 
@@ -72,61 +67,26 @@ def plan_one(
     trials = []
     for own, called in zip(values, changes, strict=True):
         chosen = changed(params, own)
-        packed = _divided(prepared, chosen)
+        packed = divided_in_passing(prepared, chosen)
         check_before_start(chosen, packed)
         trials.append(_trial(dataset, chosen, packed, called))
     return trials
-
-
-def open_dataset(root: Path, params: Params, dataset: str) -> Prepared:
-    """The prepared data of one data set. DataError says how to prepare it."""
-    params.size(dataset)
-    paths, how = Paths(root, dataset), how_to_prepare(params, dataset)
-    if not paths.prepared.is_dir():
-        raise DataError(
-            f"{dataset} is not prepared: data/prepared/{dataset} is missing; with the "
-            f"download in data/raw/{dataset}/, run {how}"
-        )
-    prepared = open_prepared(paths.prepared)
-    check_prepared(prepared, params, dataset, how)
-    return prepared
 
 
 def _plan_dataset(
     root: Path, params: Params, dataset: str, seeds: Sequence[int]
 ) -> list[Trial]:
     prepared = open_dataset(root, params, dataset)
-    _check_folds(params, prepared, dataset)
+    check_folds(params, prepared, dataset)
     trials = []
-    for fold in range(params.split.folds):
-        chosen = changed(params, {"split.fold": fold})
-        packed = _divided(prepared, chosen)
+    for chosen in each_fold(params):
+        packed = divided_in_passing(prepared, chosen)
         check_before_start(chosen, packed)
         for seed in seeds:
-            changes = {"split.fold": fold, "train.seed": seed}
+            changes = {"split.fold": chosen.split.fold, "train.seed": seed}
             own = changed(params, changes)
             trials.append(_trial(dataset, own, packed, changes))
     return trials
-
-
-def _check_folds(params: Params, prepared: Prepared, dataset: str) -> None:
-    if params.split.folds < 2 or not params.split.official:
-        return
-    if prepared.header["splits"] and "test" in prepared.known_splits():
-        raise ConfigError(
-            f"{dataset} has a test set of its own, and {params.split.folds} folds "
-            "would all be tested on it: no cross-validation; leave out --folds (seeds "
-            "alone), or --set split.official=false to divide all images into folds"
-        )
-
-
-def _divided(prepared: Prepared, params: Params) -> PackedSet:
-    """The split of these parameters, made in passing: no pixel is read."""
-    settings = params.split.model_dump(mode="json")
-    with tempfile.TemporaryDirectory(prefix="kmunet-split-") as folder:
-        place = Path(folder, "split")
-        write_split(prepared, place, params.split, settings)
-        return open_packed(prepared.folder, place, params.train.size)
 
 
 def _trial(

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from kmunet.config import Params, parse_params
-from kmunet.data.division import write_split
 from kmunet.data.locked import locked
 from kmunet.data.remote import default_cache
-from kmunet.data.store import PackedSet, open_packed, open_prepared
+from kmunet.data.store import PackedSet, open_prepared
 from kmunet.device import choose_device
 from kmunet.errors import DataError
 from kmunet.inference import Predictor, read_history
@@ -22,6 +21,7 @@ from kmunet.models import build_model
 from kmunet.training import LocalReporter, fit
 from kmunet.training.determinism import make_deterministic
 from pipelines.content import receive, send
+from pipelines.folds import divided
 from pipelines.paths import Paths
 from pipelines.scoring import MaskFile, measure, score
 from pipelines.sweep_plan import Trial
@@ -81,9 +81,7 @@ def best_epoch(history: list[dict[str, float]]) -> dict[str, float]:
 def _packed(job: Job, params: Params, own: Paths) -> PackedSet:
     """The trial's own split of the prepared data. DataError if those are others."""
     prepared = open_prepared(receive(job["prepared"]))
-    settings = params.split.model_dump(mode="json")
-    write_split(prepared, own.splits, params.split, settings)
-    packed = open_packed(prepared.folder, own.splits, params.train.size)
+    packed = divided(prepared, params, own.splits)
     if packed.fingerprint != job["fingerprint"]:
         raise DataError(
             f"{prepared.folder}: other data than the sweep began with; run it again"

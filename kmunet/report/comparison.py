@@ -22,13 +22,13 @@ MODELS = (
     "misses", "false_alarms",
 )  # fmt: skip
 RUNS = (
-    "model", "seed", "parameters", "flops", "steps", "epochs", "wall", "cpu",
+    "model", "fold", "seed", "parameters", "flops", "steps", "epochs", "wall", "cpu",
     "step_wall", "step_cpu", "memory", "process_memory", "device_memory",
     "validation_iou", "best_epoch", "iou", "dice",
 )  # fmt: skip
 CURVES = (
-    "model", "seed", "epoch", "minutes", "cpu_minutes", "lr", "train_loss", "val_loss",
-    "val_iou",
+    "model", "fold", "seed", "epoch", "minutes", "cpu_minutes", "lr", "train_loss",
+    "val_loss", "val_iou",
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def write_comparison(folder: Path, found: Comparison) -> Path:
     write_csv(folder / "models.csv", MODELS, map(_flat, found.models))
     write_csv(folder / "runs.csv", RUNS, found.runs)
     write_csv(folder / "curves.csv", CURVES, found.curves)
-    columns = ("id", "category", "group", *names)
+    columns = ("id", "category", "group", "fold", *names)
     write_csv(folder / "per_image.csv", columns, found.images)
     learning_curves(folder / "curves.png", names, found.curves, found.facts["clock"])
     if len(names) > 1:

@@ -30,8 +30,9 @@ def learning_curves(
     for number, model in enumerate(models):
         colour = COLOURS[number % len(COLOURS)]
         own = [row for row in curves if row["model"] == model]
-        for place, seed in enumerate(dict.fromkeys(row["seed"] for row in own)):
-            rows = [row for row in own if row["seed"] == seed]
+        runs = dict.fromkeys((row["fold"], row["seed"]) for row in own)
+        for place, run in enumerate(runs):
+            rows = [row for row in own if (row["fold"], row["seed"]) == run]
             minutes = [row[column] for row in rows]
             values = [row["val_iou"] for row in rows]
             best = [max(values[: n + 1]) for n in range(len(values))]

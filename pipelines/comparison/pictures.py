@@ -1,13 +1,16 @@
 """The test images of the sheet: from worst to best by the first model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kmunet.config import EvaluateParams
 from kmunet.data.resize import resize_maps
-from kmunet.data.store import PackedSet
 from kmunet.device import choose_device
 from kmunet.inference import Predictor, labels
 from kmunet.report.comparison_sheet import SheetRow
@@ -23,9 +26,8 @@ PLACES = {
 }
 
 
-def chosen(result: Result) -> dict[str, int]:
+def chosen(table: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Positions in the table by name, none twice; images with a lesion if there are."""
-    table = result.table
     lesions = [n for n, row in enumerate(table) if row["truth_pixels"]]
     order = sorted(lesions or range(len(table)), key=lambda n: (table[n]["iou"], n))
     found: dict[str, int] = {}
@@ -36,34 +38,51 @@ def chosen(result: Result) -> dict[str, int]:
     return found
 
 
-def sheet_rows(
-    firsts: Sequence[Result], packed: PackedSet, params: EvaluateParams
-) -> list[SheetRow]:
-    """Of one result a model, the first one's order."""
-    places = chosen(firsts[0])
-    rows = [firsts[0].table[n]["row"] for n in places.values()]
-    preds = [_masks(result, packed, rows, params) for result in firsts]
+def sheet_rows(found: Sequence[Result], params: EvaluateParams) -> list[SheetRow]:
+    """Of one seed's results, all models and folds; the first model's order."""
+    by_model: dict[str, list[Result]] = {}
+    for result in found:
+        by_model.setdefault(result.run.model, []).append(result)
+    first, *_ = models = list(by_model.values())
+    places = [
+        (fold, n) for fold, own in enumerate(first) for n in range(len(own.table))
+    ]
+    picked = chosen([first[fold].table[n] for fold, n in places])
     return [
-        SheetRow(
-            f"{name}: {firsts[0].table[position]['id']}",
-            *scored_pair(packed, rows[n], params),
-            [masks[n] for masks in preds],
-            [result.table[position]["iou"] for result in firsts],
+        _sheet_row(name, [own[fold] for own in models], n, params)
+        for name, (fold, n) in zip(
+            picked, (places[position] for position in picked.values()), strict=True
         )
-        for n, (name, position) in enumerate(places.items())
     ]
 
 
-def _masks(
-    result: Result, packed: PackedSet, rows: list[int], params: EvaluateParams
-) -> list[NDArray[np.uint8]]:
-    """As they were scored."""
+def _sheet_row(
+    name: str, results: Sequence[Result], n: int, params: EvaluateParams
+) -> SheetRow:
+    """The n-th test image of one fold, as each model has it."""
+    packed, table = results[0].run.packed, results[0].table
+    row = table[n]["row"]
+    return SheetRow(
+        f"{name}: {table[n]['id']}",
+        *scored_pair(packed, row, params),
+        [_mask(result, row, params) for result in results],
+        [result.table[n]["iou"] for result in results],
+    )
+
+
+def _mask(result: Result, row: int, params: EvaluateParams) -> NDArray[np.uint8]:
+    """As it was scored."""
+    packed = result.run.packed
     device = choose_device(result.run.params.train.device)
-    maps = Predictor.load(result.run.weights, device).batch(packed.images[rows])
-    found = []
-    for row, probabilities in zip(rows, maps, strict=True):
-        if params.resolution == "native":
-            size = packed.prepared.native_mask(row).shape
-            probabilities = resize_maps(probabilities, *size)
-        found.append(labels(probabilities, params.threshold))
-    return found
+    (probabilities,) = _predictor(result.run.weights, device).batch(
+        packed.images[[row]]
+    )
+    if params.resolution == "native":
+        size = packed.prepared.native_mask(row).shape
+        probabilities = resize_maps(probabilities, *size)
+    return labels(probabilities, params.threshold)
+
+
+@lru_cache(maxsize=16)
+def _predictor(weights: Path, device: torch.device) -> Predictor:
+    return Predictor.load(weights, device)

@@ -1,6 +1,7 @@
-"""What is compared: models, seeds, budget and data, checked before anything is trained.
+"""What is compared: models, folds, seeds, budget and data, checked before all training.
 
-Beside the model's name, the seed and the budget, all runs have the same params.yaml.
+Beside the model's name, the fold, the seed and the budget, all runs have the same
+params.yaml.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from kmunet.device import choose_device
 from kmunet.errors import ConfigError, DataError
 from kmunet.models.registry import BASELINES, MODELS
 from pipelines.as_prepared import check_given, check_prepared
+from pipelines.folds import check_folds, divided, each_fold, open_dataset
 from pipelines.overrides import Value, expand, overridden
 from pipelines.paths import Paths, state_dir
 from pipelines.receipt import SCORING, TRAINING, code_digest
@@ -58,7 +61,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a model and a seed, with all parameters and a place of its own."""
+    """One training of a model on a fold with a seed; its parameters and its place."""
 
     model: str
     seed: int
@@ -66,11 +69,16 @@ class Run:
     limit: Limit
     paths: Paths
     folder: Path
-    fingerprint: str  # of the data and their split, as they are now
+    packed: PackedSet  # the data and their split, as they are now
+
+    @property
+    def fold(self) -> int:
+        return self.params.split.fold
 
     @property
     def name(self) -> str:
-        return f"{self.model}, seed {self.seed}"
+        fold = f", fold {self.fold}" if self.params.split.folds > 1 else ""
+        return f"{self.model}{fold}, seed {self.seed}"
 
     @property
     def weights(self) -> Path:
@@ -103,14 +111,22 @@ def check_seeds(seeds: Sequence[int]) -> None:
     _each_once("--seeds", seeds)
 
 
-def read_params(paths: Paths, overrides: Mapping[str, Value]) -> Params:
-    """params.yaml with the overrides. Raises ConfigError naming the key."""
+def read_params(
+    paths: Paths, overrides: Mapping[str, Value], folds: int | None = None
+) -> Params:
+    """params.yaml with the overrides, in so many folds if they are given.
+
+    Raises ConfigError naming the key.
+    """
     for key, reason in RESERVED.items():
         if key in overrides:
             raise ConfigError(f"--set {key}: {reason}")
     if not paths.params.is_file():
         raise ConfigError("no params.yaml here: run from the project's root")
-    params = overridden(paths.params, expand(paths.params, overrides))
+    values = expand(paths.params, overrides)
+    if folds is not None:
+        values |= {"split.folds": folds, "split.fold": 0}
+    params = overridden(paths.params, values)
     params.size(paths.dataset)
     remedy = _remedy(params, paths.dataset)
     check_given(load_params(paths.params), params, paths.dataset, remedy)
@@ -118,7 +134,10 @@ def read_params(paths: Paths, overrides: Mapping[str, Value]) -> Params:
 
 
 def open_data(params: Params, paths: Paths) -> PackedSet:
-    """The prepared data. DataError with the command where they are not as needed."""
+    """The prepared data and their split, as `dvc repro` left them.
+
+    DataError with the command where they are not as needed.
+    """
     name, remedy = paths.dataset, _remedy(params, paths.dataset)
     for folder in (paths.prepared, paths.splits):
         if not folder.is_dir():
@@ -131,6 +150,26 @@ def open_data(params: Params, paths: Paths) -> PackedSet:
     check_prepared(packed.prepared, params, name, remedy)
     _check_split(packed, params, paths)
     return packed
+
+
+def open_folds(params: Params, paths: Paths) -> list[PackedSet]:
+    """The prepared data with the split of each fold, kept beside the runs.
+
+    Raises KMUNetError: data that are not prepared, or have an official test set.
+    """
+    prepared = open_dataset(paths.root, params, paths.dataset)
+    check_folds(params, prepared, paths.dataset)
+    of = f"{prepared.fingerprint} {code_digest(('kmunet/data',))}"
+    found = []
+    for own in each_fold(params):
+        key = _digest(f"{of} {own.split.model_dump_json()}")
+        folder = _home(paths) / f"{paths.dataset}-split-{key}"
+        try:  # another comparison may be reading it
+            packed = open_packed(prepared.folder, folder, own.train.size)
+        except DataError:
+            packed = divided(prepared, own, folder)
+        found.append(packed)
+    return found
 
 
 def _check_split(packed: PackedSet, params: Params, paths: Paths) -> None:
@@ -162,27 +201,31 @@ def _remedy(params: Params, name: str) -> str:
 def plan_runs(
     params: Params,
     paths: Paths,
-    packed: PackedSet,
+    divisions: Sequence[PackedSet],
     models: Sequence[str],
     seeds: Sequence[int],
     limit: Limit,
 ) -> list[Run]:
-    """A run for each model and seed. The same content has the same folder."""
-    home = state_dir(paths.root) / "compare"
+    """A run for each model, division and seed. The same content has the same folder."""
     runs = []
-    for model in models:
-        for seed in seeds:
-            own = run_params(params, model, seed, limit)
-            key = _key(own, packed, limit)
-            folder = home / f"{paths.dataset}-{model}-{key}"
-            data = packed.fingerprint
-            runs.append(Run(model, seed, own, limit, paths, folder, data))
+    for model, packed, seed in product(models, divisions, seeds):
+        own = run_params(params, packed, model, seed, limit)
+        key = _key(own, packed, limit)
+        folder = _home(paths) / f"{paths.dataset}-{model}-{key}"
+        runs.append(Run(model, seed, own, limit, paths, folder, packed))
     return runs
 
 
-def run_params(params: Params, model: str, seed: int, limit: Limit) -> Params:
+def _home(paths: Paths) -> Path:
+    return state_dir(paths.root) / "compare"
+
+
+def run_params(
+    params: Params, packed: PackedSet, model: str, seed: int, limit: Limit
+) -> Params:
     """params.yaml for one run. Raises ConfigError, as for widths or a warm-up."""
     raw: dict[str, Any] = params.model_dump(mode="json", by_alias=True)
+    raw["split"] = packed.division["settings"]
     raw["model"]["name"] = model
     if model in BASELINES:
         raw["model"]["deep_supervision"] = False  # as widths, of no meaning to them

@@ -103,9 +103,9 @@ def _task(run: Run) -> dict[str, Any]:
         "params": run.params.model_dump(mode="json", by_alias=True),
         "limit": asdict(run.limit),
         "dataset": run.paths.dataset,
-        "fingerprint": run.fingerprint,
+        "fingerprint": run.packed.fingerprint,
         "prepared": str(run.paths.prepared),
-        "splits": str(run.paths.splits),
+        "splits": str(run.packed.splits),
         "folder": str(run.folder),
         "scores": str(run.scores),
     }

@@ -1,7 +1,8 @@
 """From results to what is reported: a row a model, a row a run, a row an image.
 
-Over several seeds an image's score is its mean over them; intervals are over groups of
-images, and all of one comparison are of the same draws.
+With folds every image is tested once; over several seeds its score is its mean over
+them. Intervals are over groups of images, and all of one comparison are of the same
+draws.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ def model_rows(found: Sequence[Result], params: EvaluateParams) -> Table:
     return [
         {
             "model": model,
-            "seeds": len(results),
+            "seeds": len({result.run.seed for result in results}),
             "parameters": results[0].facts["parameters"],
             "flops": results[0].facts["flops"],
             **{name: _mean(r.facts[name] for r in results) for name in USED},
@@ -40,8 +41,8 @@ def model_rows(found: Sequence[Result], params: EvaluateParams) -> Table:
             "difference": None
             if results is first
             else {m: _difference(results, first, m, params) for m in METRICS},
-            "misses": _mean(_outcomes(r, "miss") for r in results),
-            "false_alarms": _mean(_outcomes(r, "false_alarm") for r in results),
+            "misses": _outcomes(results, "miss"),
+            "false_alarms": _outcomes(results, "false_alarm"),
         }
         for model, results in by_model.items()
     ]
@@ -53,6 +54,7 @@ def run_rows(found: Sequence[Result]) -> Table:
     return [
         {
             "model": result.run.model,
+            "fold": result.run.fold,
             "seed": result.run.seed,
             **{name: result.facts[name] for name in names},
             "validation_iou": result.facts["best"]["iou"],
@@ -69,6 +71,7 @@ def curve_rows(found: Sequence[Result]) -> Table:
     return [
         {
             "model": result.run.model,
+            "fold": result.run.fold,
             "seed": result.run.seed,
             "minutes": epoch["wall"] / 60,
             "cpu_minutes": epoch["cpu"] / 60,
@@ -81,21 +84,41 @@ def curve_rows(found: Sequence[Result]) -> Table:
 
 def image_rows(found: Sequence[Result]) -> Table:
     """A row a test image, with the IoU of each model."""
-    scores = {model: image_scores(r, "iou") for model, r in _by_model(found).items()}
+    by_model = _by_model(found)
+    scores = {model: image_scores(r, "iou") for model, r in by_model.items()}
     return [
         {
-            **{name: row[name] for name in ("id", "category", "group")},
+            **{name: row[name] for name in ("id", "category", "group", "fold")},
             **{model: float(values[n]) for model, values in scores.items()},
         }
-        for n, row in enumerate(found[0].table)
+        for n, row in enumerate(tested(found))
+    ]
+
+
+def tested(found: Sequence[Result]) -> Table:
+    """The test images fold by fold, as the first model and seed have them."""
+    first = found[0].run
+    return [
+        {**row, "fold": result.run.fold}
+        for result in found
+        if (result.run.model, result.run.seed) == (first.model, first.seed)
+        for row in result.table
     ]
 
 
 def image_scores(results: Sequence[Result], metric: str) -> NDArray[np.float64]:
-    """Of each test image (N,), the mean over seeds."""
-    values = [[row[metric] for row in result.table] for result in results]
-    mean: NDArray[np.float64] = np.mean(np.asarray(values, np.float64), axis=0)
+    """Of each test image (N,), fold by fold, the mean over seeds. One model's."""
+    mean: NDArray[np.float64] = np.mean(_by_seed(results, metric), axis=0)
     return mean
+
+
+def _by_seed(results: Sequence[Result], metric: str) -> NDArray[np.float64]:
+    """Of each seed and test image, fold by fold (seeds, N)."""
+    values: dict[int, list[float]] = {}
+    for result in results:
+        own = values.setdefault(result.run.seed, [])
+        own += [row[metric] for row in result.table]
+    return np.asarray(list(values.values()), np.float64)
 
 
 def _by_model(found: Sequence[Result]) -> Mapping[str, list[Result]]:
@@ -110,7 +133,8 @@ def _scores(
 ) -> dict[str, Any]:
     """mean, low, high; `spread`: the standard deviation over seeds, None for one."""
     found = mean_interval(image_scores(results, metric), *_draws(results, params))
-    return {**found, "spread": spread([_test(r, metric) for r in results])}
+    means = _by_seed(results, metric).mean(axis=1)
+    return {**found, "spread": spread(means.tolist())}
 
 
 def _difference(
@@ -120,28 +144,24 @@ def _difference(
     params: EvaluateParams,
 ) -> dict[str, Any]:
     values, baseline = image_scores(results, metric), image_scores(first, metric)
-    by_seed = [
-        _test(a, metric) - _test(b, metric) for a, b in zip(results, first, strict=True)
-    ]
+    by_seed = _by_seed(results, metric) - _by_seed(first, metric)
     return {
         **paired_difference(values, baseline, *_draws(results, params)),
-        "spread": spread(by_seed),
+        "spread": spread(by_seed.mean(axis=1).tolist()),
     }
 
 
 def _draws(
     results: Sequence[Result], params: EvaluateParams
 ) -> tuple[int, float, int, list[Any]]:
-    groups = [row["group"] for row in results[0].table]
+    groups = [row["group"] for row in tested(results)]
     return params.bootstrap, params.confidence, params.seed, groups
 
 
-def _test(result: Result, metric: str) -> float:
-    return float(np.mean([row[metric] for row in result.table]))
-
-
-def _outcomes(result: Result, kind: str) -> int:
-    return sum(row["outcome"] == kind for row in result.table)
+def _outcomes(results: Sequence[Result], kind: str) -> float:
+    """How many of all test images, the mean over seeds."""
+    outcomes = [row["outcome"] for result in results for row in result.table]
+    return outcomes.count(kind) / len({result.run.seed for result in results})
 
 
 def _mean(values: Any) -> float | None:

@@ -22,9 +22,9 @@ from kmunet.data.synthetic import write_synthetic
 from kmunet.errors import DataError, TrainingError, TrainingStoppedError
 from kmunet.inference import Predictor
 from pipelines import prepare, split
-from pipelines.comparison import request, runs, worker
+from pipelines.comparison import request, runs, tables, worker
 from pipelines.comparison.memory import memory, peak_memory
-from pipelines.comparison.request import Limit, open_data, plan_runs
+from pipelines.comparison.request import Limit, open_data, open_folds, plan_runs
 from pipelines.comparison.show import print_table
 from pipelines.paths import Paths
 
@@ -118,7 +118,7 @@ def test_the_model_folder_is_one_that_a_predictor_takes(workspace, done):
     paths, params = workspace
     packed = open_packed(paths.prepared, paths.splits)
     (planned,) = plan_runs(
-        params, paths, packed, ["km_unet"], [params.train.seed], Limit("steps", 2)
+        params, paths, [packed], ["km_unet"], [params.train.seed], Limit("steps", 2)
     )
     row = int(packed.indices("test")[0])
     found = Predictor.load(planned.weights)(packed.images[row])
@@ -134,7 +134,7 @@ def test_beside_model_seed_and_budget_all_is_the_same(workspace):
     params = params.model_copy(update={"model": deep})
     packed = open_packed(paths.prepared, paths.splits)
     limit = Limit("epochs", 3)
-    planned = plan_runs(params, paths, packed, ["km_unet", "unet"], [1, 2], limit)
+    planned = plan_runs(params, paths, [packed], ["km_unet", "unet"], [1, 2], limit)
     assert len({run.folder for run in planned}) == 4
     first, *others = (run.params.model_dump() for run in planned)
     for other in others:
@@ -150,6 +150,79 @@ def test_beside_model_seed_and_budget_all_is_the_same(workspace):
         False
     ]
     assert first["train"]["epochs"] == 3
+
+
+@pytest.fixture(scope="module")
+def folded(workspace):
+    """Two models on three folds, a step each: the folder of the report."""
+    out = workspace[0].root / "folded"
+    several = ("--models", *MODELS, "--folds", "3", "--out", str(out))
+    assert compare(workspace[0], *several, "--steps", "1") == 0
+    return out
+
+
+def test_with_folds_every_image_is_tested_once(workspace, folded):
+    images = rows(folded / "per_image.csv")
+    assert len({row["id"] for row in images}) == len(images) == 40
+    trained = rows(folded / "runs.csv")
+    assert [row["fold"] for row in trained] == [*"012", *"012"]
+    for row in trained:
+        own = [float(r[row["model"]]) for r in images if r["fold"] == row["fold"]]
+        assert np.mean(own) == pytest.approx(float(row["iou"]), abs=1e-5)
+    found = json.loads((folded / "comparison.json").read_text())
+    assert (found["folds"], found["counts"]["test"]) == (3, 40)
+    assert len(set(found["data_fingerprints"])) == 3
+    assert "3 folds: each image is tested once" in (folded / "report.html").read_text()
+    made = json.loads((workspace[0].splits / "split.json").read_text())
+    assert made["settings"]["folds"] == 1  # that of `dvc repro` stays
+
+
+def test_over_folds_and_seeds(workspace):
+    """Means of all images, spread of the seeds' means, misses of a whole set."""
+    paths, params = workspace
+    folds = params.split.model_copy(update={"folds": 3})
+    params = params.model_copy(update={"split": folds})
+    divisions, limit = open_folds(params, paths), Limit("steps", 1)
+    draw = np.random.default_rng(0)
+    used = dict.fromkeys(("parameters", "flops", *tables.USED), 1.0)
+    facts = used | {"best": {"iou": 0.5, "epoch": 1}}
+    found = []
+    for run in plan_runs(params, paths, divisions, MODELS, [1, 2], limit):
+        table = [
+            {"id": row, "category": "", "group": None, "outcome": "miss",
+             "iou": draw.random(), "dice": draw.random()}
+            for row in run.packed.indices("test")
+        ]  # fmt: skip
+        found.append(runs.Result(run, facts, table))
+    by_seed = {
+        (model, seed): [
+            row["iou"]
+            for result in found
+            if (result.run.model, result.run.seed) == (model, seed)
+            for row in result.table
+        ]
+        for model in MODELS
+        for seed in (1, 2)
+    }
+    first, second = tables.model_rows(found, params.evaluate)
+    assert (first["seeds"], first["misses"]) == (2, 40)
+    means = {key: np.mean(values) for key, values in by_seed.items()}
+    assert first["iou"]["mean"] == pytest.approx(
+        (means["u_kan", 1] + means["u_kan", 2]) / 2
+    )
+    gains = [means["km_unet", seed] - means["u_kan", seed] for seed in (1, 2)]
+    assert second["difference"]["iou"]["mean"] == pytest.approx(np.mean(gains))
+    assert second["difference"]["iou"]["spread"] == pytest.approx(np.std(gains, ddof=1))
+
+
+def test_folds_of_one_test_set_are_refused(workspace, monkeypatch, capsys):
+    monkeypatch.setattr("pipelines.folds.Prepared.known_splits", lambda _: ["test"])
+    packed = open_packed(workspace[0].prepared, workspace[0].splits)
+    header = {**packed.prepared.header, "splits": True}
+    official = dataclasses.replace(packed.prepared, header=header)
+    monkeypatch.setattr("pipelines.folds.open_prepared", lambda _: official)
+    assert compare(workspace[0], "--folds", "3", "--steps", "1") == 2
+    assert "has a test set of its own, and 3 folds" in capsys.readouterr().err
 
 
 class Interrupted:
@@ -173,7 +246,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(workspace, tmp_path):
     paths, params = workspace
     packed = open_packed(paths.prepared, paths.splits)
     threads, limit = torch.get_num_threads(), Limit("steps", 9)
-    (planned,) = plan_runs(params, paths, packed, ["u_kan"], [5], limit)
+    (planned,) = plan_runs(params, paths, [packed], ["u_kan"], [5], limit)
     whole, weights = train(planned.params, packed, tmp_path / "whole", limit)
     with pytest.raises(TrainingStoppedError):
         train(planned.params, packed, tmp_path / "part", limit, after=1)
@@ -192,7 +265,7 @@ def test_a_damaged_checkpoint_is_left_for_the_one_before(workspace, tmp_path, ca
     paths, params = workspace
     packed = open_packed(paths.prepared, paths.splits)
     threads, limit = torch.get_num_threads(), Limit("steps", 9)
-    (planned,) = plan_runs(params, paths, packed, ["u_kan"], [5], limit)
+    (planned,) = plan_runs(params, paths, [packed], ["u_kan"], [5], limit)
     with pytest.raises(TrainingStoppedError):
         train(planned.params, packed, tmp_path, limit, after=1)
     shutil.copytree(tmp_path / "latest", tmp_path / "previous")
@@ -207,7 +280,7 @@ def test_a_budgeted_model_cannot_be_replayed_and_says_so(workspace, done, capsys
     paths, params = workspace
     packed = open_packed(paths.prepared, paths.splits)
     seed, limit = params.train.seed, Limit("steps", 2)
-    (planned,) = plan_runs(params, paths, packed, ["u_kan"], [seed], limit)
+    (planned,) = plan_runs(params, paths, [packed], ["u_kan"], [seed], limit)
     assert main(["verify", str(planned.weights)]) == 2
     assert "within a budget of 2 steps" in capsys.readouterr().err
 
@@ -222,8 +295,10 @@ def test_a_folder_of_other_things_is_not_replaced(workspace, tmp_path, capsys):
 def test_data_that_change_meanwhile_end_it(workspace):
     paths, params = workspace
     packed = open_packed(paths.prepared, paths.splits)
-    (planned,) = plan_runs(params, paths, packed, ["u_kan"], [7], Limit("steps", 1))
-    other = dataclasses.replace(planned, fingerprint="of another split")
+    (planned,) = plan_runs(params, paths, [packed], ["u_kan"], [7], Limit("steps", 1))
+    division = {**packed.division, "fingerprint": "of another split"}
+    changed = dataclasses.replace(packed, division=division)
+    other = dataclasses.replace(planned, packed=changed)
     with pytest.raises(TrainingError, match="other data than the comparison began"):
         runs.results([other], lambda run, message: None)
 
@@ -232,7 +307,7 @@ def test_a_budget_of_cpu_time_ends_a_training(workspace, tmp_path):
     paths, params = workspace
     packed = open_packed(paths.prepared, paths.splits)
     threads, limit = torch.get_num_threads(), Limit("cpu_minutes", 0.5 / 60)
-    (planned,) = plan_runs(params, paths, packed, ["u_kan"], [5], limit)
+    (planned,) = plan_runs(params, paths, [packed], ["u_kan"], [5], limit)
     facts, _ = train(planned.params, packed, tmp_path, limit)
     torch.set_num_threads(threads)
     assert facts["cpu"] >= 0.5
@@ -244,7 +319,7 @@ def test_what_a_run_says_is_passed_on(workspace, tmp_path):
     paths, params = workspace
     packed = open_packed(paths.prepared, paths.splits)
     limit = Limit("steps", 1)
-    (planned,) = plan_runs(params, paths, packed, ["u_kan"], [6], limit)
+    (planned,) = plan_runs(params, paths, [packed], ["u_kan"], [6], limit)
     shutil.copytree(paths.root / "data", tmp_path / "data")
     shutil.rmtree(tmp_path / "data" / "prepared")
     moved = dataclasses.replace(
@@ -263,6 +338,8 @@ def test_what_a_run_says_is_passed_on(workspace, tmp_path):
         (["--steps", "1", "--models", "resnet"], "--models: unknown model 'resnet'; k"),
         (["--steps", "1", "--models", "unet", "unet"], "--models: unet is given twice"),
         (["--steps", "1", "--seeds", "-1"], "--seeds: -1 must be 0 to"),
+        (["--steps", "1", "--folds", "0"], "split.folds: "),
+        (["--steps", "1", "--folds", "2"], "folds"),
         (["--steps", "1", "--set", "train.rate=1"], "train.rate: unknown key"),
         (["--steps", "1", "--set", "train.seed=1"], "train.seed: --seeds gives"),
         (["--steps", "1", "--set", "train.workers=2"], "train.workers: a model is tr"),
@@ -303,7 +380,7 @@ def test_a_split_that_is_stale_needs_no_change_of_params(workspace):
 def folder_of(workspace, kind, amount=2):
     paths, params = workspace
     packed = open_packed(paths.prepared, paths.splits)
-    (run,) = plan_runs(params, paths, packed, ["unet"], [1], Limit(kind, amount))
+    (run,) = plan_runs(params, paths, [packed], ["unet"], [1], Limit(kind, amount))
     return run.folder
 
 
