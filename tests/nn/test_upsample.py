@@ -185,7 +185,18 @@ def test_where_there_is_no_cpu(layout):
     assert found.is_contiguous(memory_format=layout)
 
 
-def test_on_a_cpu_it_is_torchs():
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_single_channel_on_a_cpu(factor):
+    x = image((7, 2), channels=1)
+    y, expected = upsample(x, factor), torchs(x, factor)
+    assert torch.equal(y, expected)
+    assert y.grad_fn.name() != expected.grad_fn.name()
+    weight = torch.randn_like(y)
+    found, truth = (torch.autograd.grad(z, x, weight)[0] for z in (y, expected))
+    torch.testing.assert_close(found, truth, rtol=1e-13, atol=1e-13)
+
+
+def test_several_channels_on_a_cpu_are_torchs():
     x = image(dtype=torch.float32)
     y = upsample(x, 2)
     assert y.grad_fn.name() == torchs(x, 2).grad_fn.name()
