@@ -17,6 +17,7 @@ from benchmarks import published
 from benchmarks.case import OURS, Case, Work
 from benchmarks.scan import states
 from kmunet.models import build_model
+from kmunet.nn.fused import fuse
 from kmunet.training.compiled import compiled
 from kmunet.training.losses import LOSSES
 from kmunet.training.optimizer import build_optimizer
@@ -59,9 +60,11 @@ def step_work(case: Case) -> Work:
 
 
 def inference_work(case: Case) -> Work:
-    """The forward pass in evaluation mode."""
+    """The forward pass in evaluation mode, ours fused as a `Predictor` has it."""
     model, injected = network(case)
     model.to(case.device).eval()
+    if case.who == OURS:
+        fuse(model)
     images, _ = _batch(case)
     call = compiled(model, case.graphs and "reduce-overhead")
 

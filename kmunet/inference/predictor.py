@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kmunet.data.resize import resize_image, resize_maps
 from kmunet.errors import DataError
 from kmunet.inference.folder import read_model, read_spec
+from kmunet.nn.fused import fuse
 
 Image = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
@@ -44,6 +45,8 @@ class Predictor:
         """
         self.device = torch.device(device)
         self.model = model.eval().to(self.device)
+        learnt = (p.numel() for p in model.parameters() if p.requires_grad)
+        self.parameters = sum(learnt)  # number of trainable parameters
         self.size = size
         self.spec = spec or {}
         self.classes: tuple[str, ...] = tuple(self.spec.get("classes", ["lesion"]))
@@ -57,12 +60,9 @@ class Predictor:
         spec = read_spec(folder / "model.json")
         model = read_model(folder / "model.safetensors", spec["model"])
         seen = spec["input"]
-        return cls(model, seen["size"], seen["mean"], seen["std"], device, spec)
-
-    @property
-    def parameters(self) -> int:
-        """Number of trainable parameters."""
-        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        found = cls(model, seen["size"], seen["mean"], seen["std"], device, spec)
+        fuse(found.model)
+        return found
 
     def __call__(self, image: Image) -> Probabilities:
         """Probabilities of an image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).

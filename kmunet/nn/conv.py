@@ -7,7 +7,7 @@ from kmunet.nn.norm import norm_relu
 from kmunet.nn.upsample import upsample
 
 
-class _DoubleConv(nn.Module):
+class DoubleConv(nn.Module):
     """Twice: 3x3 convolution, batch norm, ReLU."""
 
     def __init__(self, in_channels: int, middle: int, out_channels: int) -> None:
@@ -26,7 +26,7 @@ class _DoubleConv(nn.Module):
         return norm_relu(second(norm_relu(first(x), norm)), last)
 
 
-class EncoderStage(_DoubleConv):
+class EncoderStage(DoubleConv):
     """(B, in, H, W) -> (B, out, H/2, W/2)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -37,7 +37,7 @@ class EncoderStage(_DoubleConv):
         return F.max_pool2d(self._convolve(x), 2)
 
 
-class DecoderStage(_DoubleConv):
+class DecoderStage(DoubleConv):
     """(B, in, H, W) -> (B, out, 2H, 2W)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

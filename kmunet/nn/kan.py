@@ -14,6 +14,8 @@ from kmunet.ops import (
     adapted_grid,
     b_spline_bases,
     full_precision,
+    fused_kan_product,
+    fused_kan_weight,
     is_uniform,
     kan_product,
     linear,
@@ -57,6 +59,7 @@ class KANLinear(nn.Module):
         self.spline_scaler = nn.Parameter(torch.empty(edges))
         self._checked: tuple[Tensor, int] | None = None
         self._closed_form = False
+        self._fused: list[Tensor] | None = None
         self.reset_parameters(scale_noise)
         self._has_closed_form()
         self.register_load_state_dict_post_hook(_look_at_the_grid)  # type: ignore[no-untyped-call]
@@ -105,12 +108,20 @@ class KANLinear(nn.Module):
             x = x.to(self.base_weight.dtype)
             weights = (self.base_weight, self.spline_weight, self.spline_scaler)
             if self._has_closed_form():
+                if self._fused and low is None and x.is_cpu:
+                    return fused_kan_product(x, self._fused, self.grid)
                 return kan_product(x, *weights, self.grid, low)
             spline = self.spline_weight * self.spline_scaler[..., None]
             factors = (F.silu(x), self.base_weight, self.bases(x).flatten(-2),
                        spline.flatten(1))  # fmt: skip
             silu, base, bases, spline = (f.to(low or f.dtype) for f in factors)
             return linear(silu, base) + linear(bases, spline)
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """For inference alone: the product's weight, made once. See fused.py."""
+        weights = (self.base_weight, self.spline_weight, self.spline_scaler)
+        self._fused = fused_kan_weight(*weights) if self._has_closed_form() else None
 
     @torch.no_grad()
     def update_grid(

@@ -13,8 +13,10 @@ def norm_relu(x: Tensor, norm: nn.Module) -> Tensor:
     """relu(norm(x)) of an image (B, C, H, W); statistics as `norm` keeps them.
 
     A batch norm over several ranks has `gather` (ops/cpu/norm.py); all of them come
-    here together.
+    here together. One that is a part of what gave x (fused.py) is the identity now.
     """
+    if isinstance(norm, nn.Identity):
+        return F.relu(x, inplace=True)
     of = kernel() if _fused(x, norm) else None
     if of is None or not isinstance(norm, nn.BatchNorm2d):
         return F.relu(norm(_summable(x, norm)), inplace=True)

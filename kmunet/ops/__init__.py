@@ -3,7 +3,7 @@
 from kmunet.ops import versions  # noqa: F401 (registers them)
 from kmunet.ops.bsplines import b_spline_bases, is_uniform, uniform_cubic_bases
 from kmunet.ops.dispatch import backend, backends, use_backend
-from kmunet.ops.kan import kan_product
+from kmunet.ops.kan import fused_kan_product, fused_kan_weight, kan_product
 from kmunet.ops.matrix import linear
 from kmunet.ops.minimum_norm import minimum_norm_fit
 from kmunet.ops.precision import full_precision, product_dtype
@@ -17,6 +17,8 @@ __all__ = [
     "backend",
     "backends",
     "full_precision",
+    "fused_kan_product",
+    "fused_kan_weight",
     "is_uniform",
     "kan_product",
     "linear",

@@ -39,6 +39,27 @@ def kan_product(
     return y.reshape(*x.shape[:-1], len(base))
 
 
+def fused_kan_weight(base: Tensor, spline: Tensor, scaler: Tensor) -> list[Tensor]:
+    """The weight of `kan_product` in the parts in which it is multiplied."""
+    weight = _weight(base, spline, scaler)
+    return [weight[:, i:j].flatten(1).contiguous() for i, j in _parts(weight)]
+
+
+def fused_kan_product(x: Tensor, parts: list[Tensor], grid: Tensor) -> Tensor:
+    """`kan_product` with the weight as `fused_kan_weight` has it; no gradients."""
+    rows = x.reshape(-1, x.shape[-1]).contiguous()
+    of, inputs, steps = _kernel(rows), rows.shape[1], _steps(grid)
+    if of is None:
+        y = linear(_features(rows, grid).flatten(1), torch.cat(parts, 1))
+        return y.reshape(*x.shape[:-1], len(parts[0]))
+    y, first = rows.new_zeros(len(rows), len(parts[0])), 0
+    for part in parts:
+        last = first + part.shape[1] // inputs
+        y += linear(kan.features(of, rows, first, last, *steps).flatten(1), part)
+        first = last
+    return y.reshape(*x.shape[:-1], len(parts[0]))
+
+
 class _KanProduct(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -15,7 +15,8 @@ from kmunet.report.contours import GREEN, MAGENTA, class_colour
 FACTS = {
     "dataset": "lesions", "size": 32, "classes": ["lesion"],
     "budget": "2 CPU minutes", "clock": "cpu",
-    "counts": {"train": 9, "validation": 3, "test": 4}, "groups": 4, "seeds": [1, 2], "folds": 1,
+    "counts": {"train": 9, "validation": 3, "test": 4}, "groups": 4, "seeds": [1, 2],
+    "folds": 1,
     "baseline": "unet", "confidence": 0.95, "resolution": "native",
     "machine": {"device": "x", "threads": 1, "torch": "2"}, "params": {"lr": 1e-3},
     "notes": ["two <views> lie apart"],
@@ -49,8 +50,9 @@ def sheet_rows():
 @pytest.fixture
 def found(tmp_path):
     curves = [
-        {"model": name, "fold": 0, "seed": seed, "epoch": n, "minutes": n, "cpu_minutes": n,
-         "lr": 1e-3, "train_loss": 1 / n, "val_loss": 1 / n, "val_iou": 1 - 1 / n}
+        {"model": name, "fold": 0, "seed": seed, "epoch": n, "minutes": n,
+         "cpu_minutes": n, "lr": 1e-3,
+         "train_loss": 1 / n, "val_loss": 1 / n, "val_iou": 1 - 1 / n}
         for name in ("unet", "km_unet <b>") for seed in (1, 2) for n in (1, 2)
     ]  # fmt: skip
     models = [model("unet", 0.5, None), model("km_unet <b>", 0.4, -0.1)]
@@ -77,7 +79,14 @@ def test_the_page_has_notes_and_says_whose_memory_it_tells(found, tmp_path):
     assert "Host memory" in html
     row = {**model("unet", 0.5, None), "device_memory": 7e9}
     (tmp_path / "gpu").mkdir()
-    curve = {"model": "unet", "fold": 0, "seed": 1, "minutes": 1, "cpu_minutes": 1, "val_iou": 0.5}
+    curve = {
+        "model": "unet",
+        "fold": 0,
+        "seed": 1,
+        "minutes": 1,
+        "cpu_minutes": 1,
+        "val_iou": 0.5,
+    }
     one = Comparison(FACTS, [row], [], [curve], [], [])
     page = write_comparison(tmp_path / "gpu", one)
     assert "GPU memory" in page.read_text()
