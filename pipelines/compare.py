@@ -147,12 +147,16 @@ def _facts(
     import torch
 
     from kmunet.evaluation.bootstrap import group_members
+    from kmunet.models.registry import SHAPED_BY
     from pipelines.comparison.request import machine
     from pipelines.comparison.tables import tested
 
     changed = ("name", "seed", "epochs", "max_steps", "max_minutes", "workers")
     values = params.model_dump(mode="json", by_alias=True)
-    packed = divisions[0]
+    models, packed = list(dict.fromkeys(r.run.model for r in found)), divisions[0]
+    shaped = {
+        key: [m for m in models if key in SHAPED_BY[m]] for key in values["model"]
+    }
     return {
         "dataset": found[0].run.paths.dataset,
         "classes": list(packed.classes),
@@ -175,9 +179,11 @@ def _facts(
         },
         "params": {
             "augment": params.augment,
-            **{k: v for k, v in values["model"].items() if k not in changed},
+            **{k: v for k, v in values["model"].items() if shaped[k]},
             **{k: v for k, v in values["train"].items() if k not in changed},
         },
+        # Of these, what means nothing to some models.
+        "params_of": {key: own for key, own in shaped.items() if own and own != models},
     }
 
 

@@ -21,6 +21,13 @@ BASELINES: dict[str, Callable[[int, int], nn.Module]] = {
     "swin_unetr": swin_unetr,
 }
 MODELS = ("km_unet", "u_kan", *BASELINES)
+_OF_BOTH = ("widths", "kan", "drop_path", "deep_supervision")
+# The arguments of `build_model` that shape a model, beside channels and classes.
+SHAPED_BY: dict[str, tuple[str, ...]] = {
+    "km_unet": (*_OF_BOTH, "ss2d", "attention", "skip_gain", "layer_scale"),
+    "u_kan": _OF_BOTH,
+    **dict.fromkeys(BASELINES, ()),
+}
 
 
 def build_model(
@@ -39,9 +46,8 @@ def build_model(
 ) -> nn.Module:
     """Build a network (B, in_channels, H, W) -> logits (B, num_classes, H, W).
 
-    `widths`, `kan`, `drop_path` and `deep_supervision` shape km_unet and u_kan, `ss2d`,
-    `attention`, `skip_gain` and `layer_scale` km_unet alone; the baselines have the
-    widths of their papers. Raises ConfigError naming the key.
+    SHAPED_BY says which arguments shape which of them; the baselines have the widths
+    of their papers. Raises ConfigError naming the key.
     """
     more = (drop_path, deep_supervision)
     if name == "km_unet":

@@ -9,6 +9,7 @@ import torch
 from kmunet.errors import ConfigError
 from kmunet.models import MODELS, build_model
 from kmunet.models.parameter_groups import parameter_groups
+from kmunet.models.registry import BASELINES, SHAPED_BY
 from kmunet.nn import SS2D, EfficientMultiScaleAttention, KANLinear
 
 SMALL = (16, 6, 10)
@@ -51,6 +52,32 @@ def test_shapes_without_memory(name):
         there = build_model(name)
     for model in (build_model(name).to("meta"), there):
         assert model.eval()(image).shape == (2, 1, 64, 96)
+
+
+OTHER = {"widths": (32, 6, 10), "kan": False, "ss2d": False, "attention": False,
+         "drop_path": 0.5, "deep_supervision": True, "skip_gain": 3.0,
+         "layer_scale": 0.5}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", OTHER)
+@pytest.mark.parametrize("name", MODELS)
+def test_what_shapes_a_model(name, key):
+    """By its structure, its attributes and its initial values."""
+
+    def built(**options):
+        torch.manual_seed(0)
+        model = build_model(name, **{"widths": SMALL, **options})
+        rates = [vars(m).get("drop_path") for m in model.modules()]
+        return str(model), rates, model.state_dict()
+
+    if name in BASELINES and key == "deep_supervision":
+        with pytest.raises(ConfigError, match="deep_supervision"):
+            built(**{key: OTHER[key]})
+        return
+    (text, rates, first), (others, own, second) = built(), built(**{key: OTHER[key]})
+    same = text == others and rates == own
+    same = same and all(torch.equal(first[name], second[name]) for name in first)
+    assert same == (key not in SHAPED_BY[name])
 
 
 def test_padding_is_the_same_as_a_padded_image():

@@ -97,6 +97,20 @@ def test_each_is_told_with_what_it_took(done):
     assert found[0]["validation_iou"] == epoch["val_iou"]
 
 
+def test_what_means_nothing_to_a_model_is_not_said_of_it(workspace, done, tmp_path):
+    found = json.loads((done / "comparison.json").read_text())
+    of_km_unet = {"ss2d", "attention", "skip_gain", "layer_scale"}
+    assert found["params_of"] == {key: ["km_unet"] for key in of_km_unet}
+    assert found["params"]["widths"] == [16, 24, 32]
+    out = str(tmp_path / "alone")
+    alone = ("--models", "u_kan", "--steps", "2", "--out", out)
+    assert compare(workspace[0], *alone) == 0
+    found = json.loads((tmp_path / "alone" / "comparison.json").read_text())
+    assert found["params_of"] == {}
+    assert not of_km_unet & set(found["params"])
+    assert "kan" in found["params"]
+
+
 def test_the_page_shows_files_that_are_there(done):
     html = (done / "report.html").read_text()
     links = re.findall(r'(?:href|src)="([^"]+)"', html)

@@ -18,7 +18,8 @@ FACTS = {
     "counts": {"train": 9, "validation": 3, "test": 4}, "groups": 4, "seeds": [1, 2],
     "folds": 1,
     "baseline": "unet", "confidence": 0.95, "resolution": "native",
-    "machine": {"device": "x", "threads": 1, "torch": "2"}, "params": {"lr": 1e-3},
+    "machine": {"device": "x", "threads": 1, "torch": "2"},
+    "params": {"lr": 1e-3, "kan": True}, "params_of": {"kan": ["km_unet <b>"]},
     "notes": ["two <views> lie apart"],
 }  # fmt: skip
 
