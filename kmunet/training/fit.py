@@ -220,7 +220,7 @@ class _Run:
         self.meter.begin()
         ended = self.stopping.reason(state) is not None
         left = () if ended else self.batches.train(state.epoch, state.batch)
-        for image, mask in left:
+        for image, mask in self.meter.watched(left):
             stop = self._step(image, mask, overlap)
             state.step, state.batch = state.step + 1, state.batch + 1
             self.meter.show(state, overlap, image)

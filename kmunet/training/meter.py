@@ -4,11 +4,15 @@ Reading the sums waits for the device, so it is done at most twice a second, and
 epoch's first and last step. Nothing here is written to a file or changes a number.
 """
 
+import logging
+import os
 import time
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from kmunet.training.batches import Batch
 from kmunet.training.checkpoint import TrainingState
 from kmunet.training.overlap import RunningOverlap
 from kmunet.training.reporter import Progress, Reporter
@@ -18,8 +22,11 @@ from kmunet.training.utilisation import peak_memory, peak_rate
 if TYPE_CHECKING:
     from kmunet.config import TrainParams
 
+logger = logging.getLogger("kmunet.training")
+
 _EVERY = 0.5  # seconds
 _SETTLED = 1.0  # seconds of steps, before the device's peak is worth measuring
+_STARVED = 0.2  # of an epoch's steps spent waiting for images: worth a word
 
 
 class Meter:
@@ -42,6 +49,7 @@ class Meter:
         self._busy, self._steps = 0.0, 0  # in the epochs before this one
         self._ends: list[float] = []  # seconds of validation and saving, an epoch each
         self._ended: float | None = None
+        self._waited, self._warned = 0.0, False  # seconds in this epoch; of waiting
         self._peak: float | None = None  # images a second, were all of it products
         self._measured = False
 
@@ -51,6 +59,20 @@ class Meter:
         if self._ended is not None:
             self._ends.append(now - self._ended)
         self._start, self._seen, self._ended = now, 0, None
+        self._waited = 0.0
+
+    def watched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches; how long the next one was waited for is counted.
+
+        Not the first, for which loaders may have to start.
+        """
+        coming = iter(batches)
+        before = None
+        while (batch := next(coming, None)) is not None:
+            if before is not None:
+                self._waited += time.monotonic() - before
+            yield batch
+            before = time.monotonic()
 
     def show(
         self, state: TrainingState, overlap: RunningOverlap, image: Tensor
@@ -66,6 +88,26 @@ class Meter:
             self._ended = time.monotonic()
             self._busy += self._ended - self._start
             self._steps += self._seen
+            self._warn_if_starved(self._ended - self._start, state, image)
+
+    def _warn_if_starved(
+        self, busy: float, state: TrainingState, image: Tensor
+    ) -> None:
+        """Once, of a GPU; a CPU reads images itself, or shares its cores."""
+        share = self._waited / max(busy, 1e-9)
+        quiet = self._warned or self._reporter.rank or image.device.type == "cpu"
+        if quiet or busy < _SETTLED or share < _STARVED:
+            return
+        self._warned = True
+        logger.warning(
+            "the GPU waited for images in %.0f %% of epoch %d: raise "
+            "train.loader_workers, processes that read and augment ahead (%d now; this "
+            "machine has %d cores), or take cheaper transforms",
+            100 * share,
+            state.epoch + 1,
+            self._params.loader_workers,
+            os.cpu_count() or 1,
+        )
 
     def left(self, state: TrainingState) -> float:
         """Seconds for the steps and the validations that are left, at this pace.

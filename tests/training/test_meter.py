@@ -89,6 +89,37 @@ def test_the_time_left_counts_validations(clock, params):
 
 
 @pytest.mark.parametrize(
+    ("device", "seconds", "warned"), [("meta", 1.0, 1), ("meta", 0.1, 0), ("cpu", 1, 0)]
+)
+def test_a_gpu_that_waits_for_images_is_told_of(
+    clock, params, caplog, device, seconds, warned
+):
+    """ "meta" stands for a device that is no CPU. Two epochs; a step takes 2 s."""
+    state, told = TrainingState(), LocalReporter(None, [].append)
+    own = Meter(told, params(), nn.Identity(), Stopping(params(), state), (16, 6))
+    own._measured = True
+    overlap = RunningOverlap(CPU)
+    overlap.sums += 1
+    image = torch.zeros(4, 3, 32, 32, device=device)
+
+    def slow():
+        for _ in range(4):
+            clock.now += seconds
+            yield image, image[:, :1]
+
+    for _ in range(2):
+        own.begin()
+        for batch, _ in own.watched(slow()):
+            clock.now += 2
+            state.step, state.batch = state.step + 1, state.batch % 4 + 1
+            own.show(state, overlap, batch)
+        state.epoch += 1
+    found = [r.getMessage() for r in caplog.records if "waited" in r.getMessage()]
+    assert len(found) == warned
+    assert all("in 25 % of epoch 1: raise train.loader_workers" in m for m in found)
+
+
+@pytest.mark.parametrize(
     ("budget", "steps", "left"),
     [({"max_steps": 6}, 6, 5 * 2 + 2 * 1), ({"max_minutes": 0.05}, 12, 3.0)],
 )
