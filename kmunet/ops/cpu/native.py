@@ -72,6 +72,7 @@ class Kernel:
         except OSError as error:
             raise BuildError(f"the built kernel does not load: {error}") from None
         self.library.kmunet_kept_size.restype = c_int64
+        self.library.kmunet_use_team(torchs_threads())
 
     def kept(self, problem: Problem) -> Tensor:
         """Room for the states that the backward pass starts from."""
@@ -110,6 +111,16 @@ class Kernel:
     def _map(function: Any, x: Tensor, y: Tensor, *more: int) -> None:
         numbers = (c_int64(value) for value in (x.numel(), *more))
         function(c_void_p(x.data_ptr()), c_void_p(y.data_ptr()), *numbers)
+
+
+def torchs_threads() -> c_void_p:
+    """`GOMP_parallel` of the OpenMP that torch runs on; null where it has another."""
+    if not torch.backends.openmp.is_available():  # type: ignore[no-untyped-call]
+        return c_void_p()
+    try:  # as torch's own libraries find it, which loads its dependencies globally
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, c_void_p)
+    except (AttributeError, OSError, TypeError):
+        return c_void_p()
 
 
 @cache

@@ -329,6 +329,9 @@ void backward(const Problem &p) {
 
 extern "C" {
 
+// The threads to share tasks out to from now on; none: those of each call itself.
+void kmunet_use_team(Team found) { team = found, team_of = getpid(); }
+
 // Floats of `kept`, and lanes, of this build.
 int64_t kmunet_kept_size(const Problem *p) {
   return p->kept_states() +

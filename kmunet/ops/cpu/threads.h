@@ -8,8 +8,16 @@
 #include <memory>
 #include <new>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 #include "vector.h"
+
+// GOMP_parallel of the OpenMP that torch has, if it was found: its threads are there, and
+// look for work a while after each of torch's operations. Others have to be started for
+// each call, and to wait for a core until those give up.
+using Team = void (*)(void (*)(void *), void *, unsigned threads, unsigned flags);
+inline Team team = nullptr;
+inline pid_t team_of = 0;  // the process; in a fork of it the threads are no more
 
 namespace {
 
@@ -29,6 +37,13 @@ void share(int64_t threads, int64_t tasks, MakeWorker make, Task task) {
       next = tasks;
     }
   };
+  if (team && threads > 1 && tasks > 1 && team_of == getpid()) {
+    // All of them, though there may be less to do: a smaller team ends the others.
+    team([](void *of) { (*static_cast<decltype(loop) *>(of))(); }, &loop,
+         unsigned(threads), 0);
+    if (error) std::rethrow_exception(error);
+    return;
+  }
   std::vector<std::thread> others;
   try {
     for (int64_t i = 1; i < std::min(threads, tasks); i++) others.emplace_back(loop);
