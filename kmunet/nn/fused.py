@@ -1,15 +1,18 @@
 """A trained model made faster for inference alone; its outputs stay, up to rounding.
 
-A batch norm that no longer changes is a part of the convolution before it, and a KAN
-layer's weights are one matrix, made once and not at every call.
+A batch norm that no longer changes is a part of the convolution before it, a KAN
+layer's weights are one matrix, made once and not at every call, and a convolution's lie
+as images do, channels last.
 """
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from kmunet.nn.conv import DoubleConv
 from kmunet.nn.kan import KANLinear
 from kmunet.nn.kan_block import DepthwiseNormReLU
+from kmunet.nn.patch_embed import PatchEmbed
 
 
 def fuse(model: nn.Module) -> nn.Module:
@@ -26,6 +29,8 @@ def fuse(model: nn.Module) -> nn.Module:
         elif isinstance(module, DepthwiseNormReLU):
             _fold(module.dwconv, module.bn)
             module.bn = nn.Identity()
+        elif isinstance(module, PatchEmbed):
+            _put(module.proj, module.proj.weight)
         elif isinstance(module, KANLinear):
             module.fuse()
     return model
@@ -48,5 +53,10 @@ def _fold(conv: nn.Module, norm: nn.Module) -> None:
         norm.bias.double(),
     )
     dtype = conv.weight.dtype
-    conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+    _put(conv, weight.to(dtype))
     conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+
+
+def _put(conv: nn.Conv2d, weight: Tensor) -> None:
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    conv.weight = nn.Parameter(weight, requires_grad=False)

@@ -85,3 +85,12 @@ def test_under_autocast_and_compiled():
         with torch.autocast("cpu", torch.bfloat16):
             half = model(x)
         torch.testing.assert_close(half.float(), expected, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_lie_as_images_do(name):
+    """Else each call would lay them out again."""
+    model = fuse(trained(name))
+    for part in ("encoder3.conv.3", "decoder1.conv.0", "patch_embed3.proj"):
+        weight = model.get_submodule(part).weight
+        assert weight.is_contiguous(memory_format=torch.channels_last)
