@@ -186,7 +186,8 @@ def test_with_folds_every_image_is_tested_once(workspace, folded):
     found = json.loads((folded / "comparison.json").read_text())
     assert (found["folds"], found["counts"]["test"]) == (3, 40)
     assert len(set(found["data_fingerprints"])) == 3
-    assert "3 folds: each image is tested once" in (folded / "report.html").read_text()
+    html = (folded / "report.html").read_text()
+    assert "3 folds: each of 40 images in 40 groups" in html
     made = json.loads((workspace[0].splits / "split.json").read_text())
     assert made["settings"]["folds"] == 1  # that of `dvc repro` stays
 
