@@ -15,6 +15,7 @@ from kmunet.device import choose_device
 from kmunet.inference import Predictor, labels
 from kmunet.report.comparison_sheet import SheetRow
 from pipelines.comparison.runs import Result
+from pipelines.comparison.tables import by_model
 from pipelines.scoring import scored_pair
 
 PLACES = {
@@ -40,10 +41,7 @@ def chosen(table: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 def sheet_rows(found: Sequence[Result], params: EvaluateParams) -> list[SheetRow]:
     """Of one seed's results, all models and folds; the first model's order."""
-    by_model: dict[str, list[Result]] = {}
-    for result in found:
-        by_model.setdefault(result.run.model, []).append(result)
-    first, *_ = models = list(by_model.values())
+    first, *_ = models = list(by_model(found).values())
     places = [
         (fold, n) for fold, own in enumerate(first) for n in range(len(own.table))
     ]

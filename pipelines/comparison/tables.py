@@ -26,8 +26,8 @@ Table = list[dict[str, Any]]
 
 def model_rows(found: Sequence[Result], params: EvaluateParams) -> Table:
     """A row a model, in the order of `found`; differences are to the first."""
-    by_model = _by_model(found)
-    first = next(iter(by_model.values()))
+    models = by_model(found)
+    first = next(iter(models.values()))
     return [
         {
             "model": model,
@@ -44,7 +44,7 @@ def model_rows(found: Sequence[Result], params: EvaluateParams) -> Table:
             "misses": _outcomes(results, "miss"),
             "false_alarms": _outcomes(results, "false_alarm"),
         }
-        for model, results in by_model.items()
+        for model, results in models.items()
     ]
 
 
@@ -84,8 +84,8 @@ def curve_rows(found: Sequence[Result]) -> Table:
 
 def image_rows(found: Sequence[Result]) -> Table:
     """A row a test image, with the IoU of each model."""
-    by_model = _by_model(found)
-    scores = {model: image_scores(r, "iou") for model, r in by_model.items()}
+    models = by_model(found)
+    scores = {model: image_scores(r, "iou") for model, r in models.items()}
     return [
         {
             **{name: row[name] for name in ("id", "category", "group", "fold")},
@@ -121,7 +121,8 @@ def _by_seed(results: Sequence[Result], metric: str) -> NDArray[np.float64]:
     return np.asarray(list(values.values()), np.float64)
 
 
-def _by_model(found: Sequence[Result]) -> Mapping[str, list[Result]]:
+def by_model(found: Sequence[Result]) -> Mapping[str, list[Result]]:
+    """In the order of `found`."""
     rows: dict[str, list[Result]] = {}
     for result in found:
         rows.setdefault(result.run.model, []).append(result)

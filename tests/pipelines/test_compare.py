@@ -354,7 +354,10 @@ def test_what_a_run_says_is_passed_on(workspace, tmp_path):
         (["--steps", "1", "--models", "unet", "unet"], "--models: unet is given twice"),
         (["--steps", "1", "--seeds", "-1"], "--seeds: -1 must be 0 to"),
         (["--steps", "1", "--folds", "0"], "split.folds: "),
-        (["--steps", "1", "--folds", "2"], "folds"),
+        (
+            ["--steps", "1", "--folds", "2"],
+            "split.folds: 2 folds cannot be train, valid",
+        ),
         (["--steps", "1", "--set", "train.rate=1"], "train.rate: unknown key"),
         (["--steps", "1", "--set", "train.seed=1"], "train.seed: --seeds gives"),
         (["--steps", "1", "--set", "train.workers=2"], "train.workers: a model is tr"),
