@@ -4,6 +4,7 @@ y = [SiLU(x), N_0(x), ..., N_K-1(x)] W^T with W = [base, scaler * spline]: the l
 is nine times x, so backward computes it again from x instead of keeping it.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -48,16 +49,25 @@ def fused_kan_weight(base: Tensor, spline: Tensor, scaler: Tensor) -> list[Tenso
 def fused_kan_product(x: Tensor, parts: list[Tensor], grid: Tensor) -> Tensor:
     """`kan_product` with the weight as `fused_kan_weight` has it; no gradients."""
     rows = x.reshape(-1, x.shape[-1]).contiguous()
-    of, inputs, steps = _kernel(rows), rows.shape[1], _steps(grid)
+    of = _kernel(rows)
     if of is None:
         y = linear(_features(rows, grid).flatten(1), torch.cat(parts, 1))
         return y.reshape(*x.shape[:-1], len(parts[0]))
-    y, first = rows.new_zeros(len(rows), len(parts[0])), 0
-    for part in parts:
-        last = first + part.shape[1] // inputs
-        y += linear(kan.features(of, rows, first, last, *steps).flatten(1), part)
-        first = last
+    y = _sum_of_products(of, rows, grid, parts, len(parts[0]))
     return y.reshape(*x.shape[:-1], len(parts[0]))
+
+
+def _sum_of_products(
+    of: Kernel, x: Tensor, grid: Tensor, parts: Iterable[Tensor], outputs: int
+) -> Tensor:
+    """Features of x (rows, F) times each part (O, n F) of a weight, in its dtype."""
+    y, steps, first = x.new_zeros(len(x), outputs), _steps(grid), 0
+    for part in parts:
+        last = first + part.shape[1] // x.shape[1]
+        features = kan.features(of, x, first, last, *steps).flatten(1)
+        y += linear(features.to(part.dtype), part)
+        first = last
+    return y
 
 
 class _KanProduct(torch.autograd.Function):
@@ -77,11 +87,8 @@ class _KanProduct(torch.autograd.Function):
         low = weight.to(dtype)
         if of is None:
             return linear(_features(x, grid).flatten(1).to(dtype), low.flatten(1))
-        y, steps = x.new_zeros(len(x), len(base)), _steps(grid)
-        for first, last in _parts(weight):
-            features = kan.features(of, x, first, last, *steps).flatten(1)
-            y += linear(features.to(dtype), low[:, first:last].flatten(1))
-        return y.to(dtype)
+        parts = (low[:, i:j].flatten(1) for i, j in _parts(weight))
+        return _sum_of_products(of, x, grid, parts, len(base)).to(dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
