@@ -1,5 +1,6 @@
 """Looks for secrets where none may be."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -21,13 +22,27 @@ def in_arguments(secrets: Secrets) -> list[str]:
 
 
 def in_files(secrets: Secrets, folder: Path, but: set[Path]) -> list[Path]:
-    """Files below `folder` that hold one; `but` are those made for them."""
-    files = [p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()]
-    return [
-        file
-        for file in files
-        if file not in but and held(secrets, file.read_text(errors="replace"))
-    ]
+    """Files below `folder` that hold one; `but` are those made for them.
+
+    Servers run there: what they delete between being listed and being read holds
+    nothing any more. A file that is there and may not be read is an error.
+    """
+
+    def passed_over(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    found = []
+    for place, _, names in os.walk(folder, onerror=passed_over):
+        for file in (Path(place, name) for name in names):
+            if file in but or file.is_symlink() or not file.is_file():
+                continue
+            try:
+                text = file.read_text(errors="replace")
+            except FileNotFoundError:
+                continue
+            found += [file] if held(secrets, text) else []
+    return found
 
 
 def in_database(secrets: Secrets, uri: str, passfile: Path) -> list[str]:
