@@ -5,11 +5,13 @@ an operator's first call in any process.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
 
-AUTOCAST = ("cpu", "cuda", "mps", "xpu")
+AUTOCAST = ("cpu", "cuda")
+AUTOCAST_LATER = ("mps", "xpu")  # torch before 2.13 refuses to register these
 
 
 def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
@@ -49,3 +51,8 @@ def in_float32(*names: str) -> None:
     for name in names:
         for device in AUTOCAST:
             torch.library.register_autocast(f"kmunet::{name}", device, torch.float32)
+        for device in AUTOCAST_LATER:
+            with suppress(ValueError):
+                torch.library.register_autocast(
+                    f"kmunet::{name}", device, torch.float32
+                )

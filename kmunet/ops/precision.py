@@ -8,9 +8,7 @@ import torch
 
 def full_precision(device: str) -> AbstractContextManager[Any]:
     """Autocast switched off, where a kind of device has it and it is on."""
-    # "meta", of models without memory, has none, and torch raises on asking.
-    known = torch.amp.is_autocast_available(device)
-    if known and torch.is_autocast_enabled(device):
+    if _autocast(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()
 
@@ -20,11 +18,16 @@ def product_dtype(device: str) -> torch.dtype | None:
 
     None too on a CPU without instructions for it, where float32 is faster.
     """
-    known = torch.amp.is_autocast_available(device)
-    if not known or not torch.is_autocast_enabled(device):
+    if not _autocast(device):
         return None
     dtype = torch.get_autocast_dtype(device)
     return None if device == "cpu" and dtype not in CPU_PRODUCTS else dtype
+
+
+def _autocast(device: str) -> bool:
+    # "meta", of models without memory, has none, and torch raises on asking. By name,
+    # as compilers before torch 2.13 cannot follow `is_autocast_available`.
+    return device != "meta" and torch.is_autocast_enabled(device)
 
 
 def _cpu_products() -> list[torch.dtype]:
