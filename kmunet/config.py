@@ -124,6 +124,7 @@ class ModelParams(Section):
     skip_gain: Gain  # times the skips' scans as they start
     layer_scale: Gain | None  # first weight of a residual; None: there is none
     deep_supervision: bool  # the loss at 1/2, 1/4, 1/8 of the resolution too
+    presence: bool  # whether there is anything at all, decided by image
 
     @model_validator(mode="after")
     def _check_widths(self) -> "ModelParams":

@@ -34,6 +34,7 @@ from pipelines.storage import chosen_storage
 if TYPE_CHECKING:
     from pipelines.ray_backend import Cluster
 
+MUCH_EMPTY = 0.02  # of the training images
 MUCH_OUTSIDE = 0.1  # of the numbers that go into KAN layers
 
 
@@ -48,6 +49,7 @@ def run(params: Params, paths: Paths) -> None:
 
     packed = open_packed(paths.prepared, paths.splits, params.train.size)
     check_before_start(params, packed)
+    note_empty(params, packed)
     cluster = cluster_for(params, paths, packed)
     storage = chosen_storage(paths.root)
     model = build_model(**model_arguments(params, packed))
@@ -70,6 +72,18 @@ def run(params: Params, paths: Paths) -> None:
     except KMUNetError as error:  # the model is there: nothing is lost
         print(f"note: checkpoints stay: {error}")
     note_grid(paths.model / "history.csv")
+
+
+def note_empty(params: Params, packed: PackedSet) -> None:
+    """Say so where a model will be shown much that has nothing, and not taught it."""
+    counts = packed.manifest["counts"]["train"]
+    share = counts["empty"] / counts["images"]
+    if share > MUCH_EMPTY and not params.model.presence:
+        print(
+            f"note: {counts['empty']} of {counts['images']} training images "
+            f"({100 * share:.0f} %) have empty masks, which losses of pixels hardly "
+            "teach: model.presence=true learns by image whether there is anything"
+        )
 
 
 def note_grid(history: Path) -> None:

@@ -1,10 +1,18 @@
-"""Deep supervision (arXiv 1409.5185): the loss at every depth that a model gives."""
+"""What a model gives in training against the truth: the loss at all its outputs.
 
+Deep supervision (arXiv 1409.5185) is the loss at every depth; where a model decides
+too whether there is anything at all, that decision is taught beside each.
+"""
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from kmunet.models.presence import Decided
 from kmunet.training.monai_loss import Loss
 
-Outputs = Tensor | tuple[Tensor, ...]
+Outputs = Tensor | tuple[Tensor, ...] | Decided
+PRESENCE_WEIGHT = 0.5  # beside the loss of the pixels
 
 
 def supervise(loss: Loss, outputs: Outputs, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -13,10 +21,25 @@ def supervise(loss: Loss, outputs: Outputs, target: Tensor) -> tuple[Tensor, Ten
     Of several logits, all at full size, the n-th deeper one weighs 1 / 2^n, and the
     weights sum to 1 (nnU-Net, arXiv 1809.10486).
     """
-    if isinstance(outputs, Tensor):
-        logits = outputs.float()
-        return logits, loss(logits, target)
-    whole = [logits.float() for logits in outputs]
-    weights = [0.5**n for n in range(len(whole))]
-    losses = (w * loss(o, target) for w, o in zip(weights, whole, strict=True))
-    return whole[0], sum(losses, target.new_zeros(())) / sum(weights)
+    if isinstance(outputs, Decided):
+        maps, decisions = outputs.logits, outputs.present
+    else:
+        maps = (outputs,) if isinstance(outputs, Tensor) else outputs
+        decisions = ()
+    whole = [logits.float() for logits in maps]
+    losses = [loss(logits, target) for logits in whole]
+    for n, decision in enumerate(decisions):
+        truth = present(target, decision.shape[1])
+        missed = F.binary_cross_entropy_with_logits(decision.float(), truth)
+        losses[n] = losses[n] + PRESENCE_WEIGHT * missed
+    if len(losses) == 1:
+        return whole[0], losses[0]
+    weights = [0.5**n for n in range(len(losses))]
+    weighted = (w * each for w, each in zip(weights, losses, strict=True))
+    return whole[0], sum(weighted, target.new_zeros(())) / sum(weights)
+
+
+def present(target: Tensor, classes: int) -> Tensor:
+    """Target (B, 1, H, W), 0 or the class -> (B, classes), 1 where an image has it."""
+    each = torch.arange(1, classes + 1, device=target.device)
+    return (target.flatten(1)[:, :, None] == each).any(1).to(target)

@@ -56,7 +56,7 @@ def test_shapes_without_memory(name):
 
 OTHER = {"widths": (32, 6, 10), "kan": False, "ss2d": False, "attention": False,
          "drop_path": 0.5, "deep_supervision": True, "skip_gain": 3.0,
-         "layer_scale": 0.5}  # fmt: skip
+         "layer_scale": 0.5, "presence": True}  # fmt: skip
 
 
 @pytest.mark.parametrize("key", OTHER)
