@@ -260,6 +260,20 @@ def test_a_compiled_model_learns_the_same(data, params, tmp_path, choice):
     assert losses[1] == pytest.approx(losses[0], rel=5e-3)
 
 
+def test_a_compiler_that_fails_is_told_with_the_remedy(
+    model, data, params, tmp_path, monkeypatch
+):
+    """As torch 2.13's does for the published widths on a CPU, after two minutes."""
+
+    def refuse(*_, **__):
+        raise AssertionError("these ranges do not match")
+
+    monkeypatch.setattr("torch._inductor.graph.GraphLowering.run", refuse)
+    told = r"train\.compile: .*ranges do not match.* set train\.compile to false"
+    with pytest.raises(TrainingError, match=told):
+        fit(model, data, params(compile=True), LocalReporter(tmp_path))
+
+
 def test_float16_needs_a_gpu(model, data, params, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
