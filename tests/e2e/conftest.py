@@ -26,7 +26,7 @@ class Checkout:
 
     root: Path
 
-    def call(self, *command, timeout=300):
+    def call(self, *command, timeout=500):
         """Run a command in the checkout, without this process's own Python path."""
         hidden = ("PYTHONPATH", "MLFLOW_TRACKING_URI", "PREFECT_API_URL")
         env = {key: value for key, value in os.environ.items() if key not in hidden}
