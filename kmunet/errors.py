@@ -104,3 +104,8 @@ class UnavailableError(ServiceError):
     """A server does not answer now; it may later."""
 
     transient = True
+
+
+def in_one_line(error: Exception, at_most: int = 200) -> str:
+    """What a library's error says, to be quoted in a message of ours."""
+    return " ".join(str(error).split())[:at_most]

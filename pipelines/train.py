@@ -76,7 +76,7 @@ def run(params: Params, paths: Paths) -> None:
 
 def note_empty(params: Params, packed: PackedSet) -> None:
     """Say so where a model will be shown much that has nothing, and not taught it."""
-    counts = packed.manifest["counts"]["train"]
+    counts = packed.division["counts"]["train"]
     share = counts["empty"] / counts["images"]
     if share > MUCH_EMPTY and not params.model.presence:
         print(

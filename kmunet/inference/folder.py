@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from kmunet.errors import CheckpointError, KMUNetError
+from kmunet.errors import CheckpointError, KMUNetError, in_one_line
 from kmunet.models import build_model
 
 _REMEDY = "train again (`dvc repro train@<data set>`) or restore it (`dvc checkout`)"
@@ -50,7 +50,7 @@ def read_model(path: Path, arguments: dict[str, Any]) -> nn.Module:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = in_one_line(error, 300)
         raise CheckpointError(
             f"{path}: the weights do not fit the model of model.json: {reason}; "
             f"the two files belong to different runs: {_REMEDY}"

@@ -20,7 +20,7 @@ class Decided(NamedTuple):
     """What training gets, one of each a depth."""
 
     logits: tuple[Tensor, ...]  # (B, num_classes, H, W)
-    present: tuple[Tensor, ...]  # logits (B, classes)
+    present: tuple[Tensor, ...] = ()  # logits (B, classes)
 
 
 class PresenceGate(nn.Module):
@@ -38,14 +38,17 @@ class PresenceGate(nn.Module):
         self.num_classes = num_classes
 
     def forward(self, x: Tensor) -> Tensor | Decided:
-        outputs = self.network(x)
-        depths = outputs if isinstance(outputs, tuple) else (outputs,)
-        maps = [depth.float() for depth in depths]
+        maps = [each.float() for each in depths(self.network(x))]
         logits = tuple(each[:, : self.num_classes] for each in maps)
         present = tuple(pool(each[:, self.num_classes :]) for each in maps)
-        return (
-            Decided(logits, present) if self.training else gate(logits[0], present[0])
-        )
+        if self.training:
+            return Decided(logits, present)
+        return gate(logits[0], present[0])
+
+
+def depths(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What a network gives: of every depth with deep supervision, of one without."""
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def evidence_maps(num_classes: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kmunet.errors import CheckpointError
+from kmunet.errors import CheckpointError, in_one_line
 
 # The published KM_UNet builds these and never calls them.
 UNUSED = frozenset(
@@ -56,10 +56,10 @@ def _read(path: Path) -> Any:
             f"{path}: {error.strerror}; check the path of the weights"
         ) from None
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
         raise CheckpointError(
             f"{path}: holds more than tensors, or is damaged, and was not run "
-            f"({reason[:200]}); get the weights from another place, as a state dict"
+            f"({in_one_line(error)}); get the weights from another place, as a "
+            "state dict"
         ) from None
 
 

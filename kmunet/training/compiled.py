@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kmunet.errors import TrainingError
+from kmunet.errors import TrainingError, in_one_line
 
 
 def compiled(model: nn.Module, choice: bool | str) -> Callable[..., Any]:
@@ -28,10 +28,9 @@ def compiled(model: nn.Module, choice: bool | str) -> Callable[..., Any]:
         try:
             return call(*inputs)
         except TorchDynamoException as error:
-            reason = " ".join(str(error).split())[:200]
             raise TrainingError(
                 f"train.compile: the compiler of torch {torch.__version__} fails on "
-                f"this model ({reason}): set train.compile to false"
+                f"this model ({in_one_line(error)}): set train.compile to false"
             ) from error
 
     return begin

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kmunet.models.presence import Decided
+from kmunet.models.presence import Decided, depths
 from kmunet.training.monai_loss import Loss
 
 Outputs = Tensor | tuple[Tensor, ...] | Decided
@@ -21,19 +21,15 @@ def supervise(loss: Loss, outputs: Outputs, target: Tensor) -> tuple[Tensor, Ten
     Of several logits, all at full size, the n-th deeper one weighs 1 / 2^n, and the
     weights sum to 1 (nnU-Net, arXiv 1809.10486).
     """
-    if isinstance(outputs, Decided):
-        maps, decisions = outputs.logits, outputs.present
-    else:
-        maps = (outputs,) if isinstance(outputs, Tensor) else outputs
-        decisions = ()
-    whole = [logits.float() for logits in maps]
+    if not isinstance(outputs, Decided):
+        outputs = Decided(depths(outputs))
+    whole = [logits.float() for logits in outputs.logits]
     losses = [loss(logits, target) for logits in whole]
-    for n, decision in enumerate(decisions):
-        truth = present(target, decision.shape[1])
-        missed = F.binary_cross_entropy_with_logits(decision.float(), truth)
-        losses[n] = losses[n] + PRESENCE_WEIGHT * missed
-    if len(losses) == 1:
-        return whole[0], losses[0]
+    if outputs.present:
+        truth = present(target, outputs.present[0].shape[1])
+        for n, decision in enumerate(outputs.present):
+            missed = F.binary_cross_entropy_with_logits(decision, truth)
+            losses[n] = losses[n] + PRESENCE_WEIGHT * missed
     weights = [0.5**n for n in range(len(losses))]
     weighted = (w * each for w, each in zip(weights, losses, strict=True))
     return whole[0], sum(weighted, target.new_zeros(())) / sum(weights)

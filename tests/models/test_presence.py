@@ -24,10 +24,8 @@ def test_the_odds_of_an_image_are_the_mean_of_its_pixels(height, width):
 
 def test_no_pixel_is_more_probable_than_that_there_is_anything():
     torch.manual_seed(0)
-    logits, present = (
-        torch.randn(4, 1, 9, 7) * 3,
-        torch.tensor([[-9.0], [-1], [1], [9]]),
-    )
+    logits = torch.randn(4, 1, 9, 7) * 3
+    present = torch.tensor([[-9.0], [-1], [1], [9]])
     found = gate(logits, present).sigmoid()
     most = present.sigmoid()[:, :, None, None]
     torch.testing.assert_close(found, torch.minimum(logits.sigmoid(), most))
@@ -56,19 +54,16 @@ def test_of_several_classes_the_background_has_what_they_lose():
 @pytest.mark.parametrize("name", MODELS)
 def test_any_network_can_decide(name, classes):
     torch.manual_seed(0)
-    model = build_model(name, num_classes=classes, widths=SMALL, presence=True)
-    depths = 1
-    if name not in BASELINES:
-        depths, more = 4, {"deep_supervision": True}
-        model = build_model(
-            name, num_classes=classes, widths=SMALL, presence=True, **more
-        )
+    deep = name not in BASELINES
+    depths = 4 if deep else 1
+    model = build_model(
+        name, num_classes=classes, widths=SMALL, deep_supervision=deep, presence=True
+    )
     image = torch.randn(2, 3, 40, 50)
     logits, present = model.train()(image)
     assert [tuple(each.shape) for each in logits] == depths * [(2, classes, 40, 50)]
-    assert [tuple(each.shape) for each in present] == depths * [
-        (2, evidence_maps(classes))
-    ]
+    decided = (2, evidence_maps(classes))
+    assert [tuple(each.shape) for each in present] == depths * [decided]
     sum(each.square().sum() for each in (*logits, *present)).backward()
     assert all(p.grad is not None for p in model.parameters())
     with torch.no_grad():

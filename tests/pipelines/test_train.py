@@ -19,14 +19,15 @@ import yaml
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from kmunet.config import parse_params
+from kmunet.config import load_params, parse_params
 from kmunet.data.digest import sha256_of
+from kmunet.data.store import open_packed
 from kmunet.data.synthetic import write_synthetic
 from kmunet.errors import CheckpointError
 from pipelines import prepare, split
 from pipelines.paths import Paths
 from pipelines.receipt import Receipt, read_receipt
-from pipelines.train import export
+from pipelines.train import export, note_empty
 from pipelines.verify import verdict
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +68,20 @@ def test_a_training_of_some_workers_may_differ_by_their_number():
     fixed = replace(then, params={"train": {"workers": 4}})
     assert verdict(fixed, [0.5, 0.3]).endswith("(relative difference 2.5e-01)")
     assert "workers" not in verdict(then, [0.5, 0.4])
+
+
+def test_empty_masks_that_nothing_teaches_are_named(prepared, capsys):
+    params = load_params(prepared.params)
+    packed = open_packed(prepared.prepared, prepared.splits)
+    note_empty(params, packed)
+    told = capsys.readouterr().out
+    empty = (packed.masks[packed.indices("train")] == 0).all((1, 2))
+    assert empty.any()
+    assert f"note: {empty.sum()} of {len(empty)} training images" in told
+    assert "model.presence=true" in told
+    taught = params.model.model_copy(update={"presence": True})
+    note_empty(params.model_copy(update={"model": taught}), packed)
+    assert not capsys.readouterr().out
 
 
 def _start(paths):
