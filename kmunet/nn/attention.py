@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kmunet.ops.attention import Weights, attend
-from kmunet.ops.cpu import kernel
+from kmunet.ops.cpu import kernel_for
 from kmunet.ops.cpu.native import Kernel
 
 
@@ -40,16 +40,21 @@ class EfficientMultiScaleAttention(nn.Module):
 
     def weights(self) -> Weights:
         """For the kernel, in its order."""
-        layers = (self.conv1x1, self.conv3x3, self.gn)
-        return Weights(*(p for layer in layers for p in layer.parameters()))
+        mix, window, norm = self.conv1x1, self.conv3x3, self.gn
+        assert mix.bias is not None
+        assert window.bias is not None
+        of_convolutions = (mix.weight, mix.bias, window.weight, window.bias)
+        return Weights(*of_convolutions, norm.weight, norm.bias)
 
     def _kernel(self, x: Tensor) -> Kernel | None:
         """On a CPU, where all is float32, or x is bfloat16 by autocast."""
-        if x.device.type != "cpu" or not x.numel() or torch.compiler.is_compiling():
+        if x.device.type != "cpu" or not x.numel():
             return None
         half = x.dtype == torch.bfloat16 and torch.is_autocast_enabled("cpu")
         single = self.gn.weight.dtype == torch.float32
-        return kernel() if single and (half or x.dtype == torch.float32) else None
+        if not single or not (half or x.dtype == torch.float32):
+            return None
+        return kernel_for(x, *self.weights())
 
     def plain(self, x: Tensor) -> Tensor:
         """The same in torch's operations, as the paper has it: any device and dtype."""

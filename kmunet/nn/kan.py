@@ -52,7 +52,8 @@ class KANLinear(nn.Module):
             )
         self.in_features, self.out_features = in_features, out_features
         self.grid_size, self.spline_order = grid_size, spline_order
-        self.register_buffer("grid", self._uniform_grid(grid_range))
+        self.grid_range = grid_range
+        self.register_buffer("grid", self._uniform_grid())
         edges = (out_features, in_features)
         self.base_weight = nn.Parameter(torch.empty(edges))
         self.spline_weight = nn.Parameter(torch.empty(*edges, grid_size + spline_order))
@@ -64,23 +65,28 @@ class KANLinear(nn.Module):
         self._has_closed_form()
         self.register_load_state_dict_post_hook(_look_at_the_grid)  # type: ignore[no-untyped-call]
 
-    def _uniform_grid(self, grid_range: tuple[float, float]) -> Tensor:
-        low, high = grid_range
+    def _uniform_grid(self) -> Tensor:
+        low, high = self.grid_range
         order, size = self.spline_order, self.grid_size
         knots = torch.arange(-order, size + order + 1) * ((high - low) / size) + low
         return knots.expand(self.in_features, -1).contiguous()
 
     @torch.no_grad()
     def reset_parameters(self, scale_noise: float = 0.1) -> None:
-        """Kaiming-uniform base and scaler; splines through small noise at the knots."""
+        """Kaiming-uniform base and scaler; splines through small noise at the knots.
+
+        The grid becomes again what it was at first.
+        """
+        self.grid.copy_(self._uniform_grid())
         nn.init.kaiming_uniform_(self.base_weight, a=math.sqrt(5))
         noise = torch.rand(self.grid_size + 1, self.in_features, self.out_features)
-        noise = (noise - 0.5) * (scale_noise / self.grid_size)
+        noise = ((noise - 0.5) * (scale_noise / self.grid_size)).to(self.grid)
         inner = self.grid[:, self.spline_order : -self.spline_order]
         bases = b_spline_bases(inner.T, self.grid, self.spline_order)
         fitted = minimum_norm_fit(bases.transpose(0, 1), noise.transpose(0, 1))
         self.spline_weight.copy_(fitted.permute(2, 0, 1))
         nn.init.kaiming_uniform_(self.spline_scaler, a=math.sqrt(5))
+        self._fused = None
 
     def bases(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., in, K), by the closed form where the grid allows it."""
@@ -90,10 +96,10 @@ class KANLinear(nn.Module):
 
     def _has_closed_form(self) -> bool:
         # The answer stands until the buffer is replaced or written to; a compiler does
-        # not see its values, and on the device "meta" there are none.
-        if torch.compiler.is_compiling() or self.grid.is_meta:
-            return self._closed_form
+        # not see its values, and on the device "meta" or in a fake one there are none.
         grid = self.grid
+        if torch.compiler.is_compiling() or grid.is_meta or type(grid) is not Tensor:
+            return self._closed_form
         version = 0 if grid.is_inference() else grid._version
         checked = self._checked
         if checked is None or checked[0] is not grid or checked[1] != version:
@@ -108,7 +114,8 @@ class KANLinear(nn.Module):
             x = x.to(self.base_weight.dtype)
             weights = (self.base_weight, self.spline_weight, self.spline_scaler)
             if self._has_closed_form():
-                if self._fused and low is None and x.is_cpu:
+                learning = torch.is_grad_enabled() and x.requires_grad
+                if self._fused and low is None and x.is_cpu and not learning:
                     return fused_kan_product(x, self._fused, self.grid)
                 return kan_product(x, *weights, self.grid, low)
             spline = self.spline_weight * self.spline_scaler[..., None]
@@ -143,6 +150,7 @@ class KANLinear(nn.Module):
                     for g in (grid, self.grid))  # fmt: skip
         self.spline_weight.copy_(refit(new, old, self.spline_weight))
         self.grid.copy_(grid)
+        self._fused = None
         self._has_closed_form()
 
     @torch.no_grad()
@@ -161,4 +169,5 @@ class KANLinear(nn.Module):
 
 
 def _look_at_the_grid(layer: KANLinear, _: object) -> None:
+    layer._fused = None
     layer._has_closed_form()

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kmunet.ops.cpu import kernel
+from kmunet.ops.cpu import kernel_for
 from kmunet.ops.cpu.gate import norm_gate as compiled_norm_gate
+from kmunet.ops.cpu.native import Kernel
 from kmunet.ops.cpu.norm import batch_norm_relu
 
 
@@ -17,7 +18,7 @@ def norm_relu(x: Tensor, norm: nn.Module) -> Tensor:
     """
     if isinstance(norm, nn.Identity):
         return F.relu(x, inplace=True)
-    of = kernel() if _fused(x, norm) else None
+    of = _kernel(x, norm) if isinstance(norm, nn.BatchNorm2d) else None
     if of is None or not isinstance(norm, nn.BatchNorm2d):
         return F.relu(norm(_summable(x, norm)), inplace=True)
     pixels = x.permute(0, 2, 3, 1)
@@ -34,19 +35,20 @@ def _summable(x: Tensor, norm: nn.Module) -> Tensor:
     return x
 
 
-def _fused(x: Tensor, norm: nn.Module) -> bool:
-    """Training in float32 on a CPU, channels last, with a plain batch norm."""
+def _kernel(x: Tensor, norm: nn.BatchNorm2d) -> Kernel | None:
+    """For training in float32 on a CPU, channels last, with a plain batch norm."""
     shared = hasattr(norm, "gather")
-    if not isinstance(norm, nn.BatchNorm2d):
-        return False
     if type(norm) is not nn.BatchNorm2d and not shared:
-        return False
-    plain = norm.affine and norm.training
+        return None
+    if not norm.affine or not norm.training:
+        return None
     single = x.device.type == "cpu" and x.dtype == norm.weight.dtype == torch.float32
     # Else batch norm itself has something to say; other ranks may have more.
     several = shared or x.numel() > x.shape[1]
     last = x.is_contiguous(memory_format=torch.channels_last)
-    return plain and single and several and last and not torch.compiler.is_compiling()
+    return (
+        kernel_for(x, norm.weight, norm.bias) if single and several and last else None
+    )
 
 
 @torch.no_grad()
@@ -65,10 +67,16 @@ def remember(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, n: float) -> 
 
 
 def norm_gate(y: Tensor, z: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """norm(y) * silu(z) for y, z (..., C), as Mamba's output is gated."""
+    """norm(y) * silu(z) for y, z (..., C), as Mamba's output is gated.
+
+    In the dtype of y where the norm's has fewer digits.
+    """
+    own = (norm.weight, norm.bias)
     single = y.device.type == "cpu" and y.dtype == norm.weight.dtype == torch.float32
-    plain = single and y.numel() > 0 and not torch.compiler.is_compiling()
-    of = kernel() if plain else None
-    if of is None:
-        return norm(y) * F.silu(z)  # type: ignore[no-any-return]
-    return compiled_norm_gate(of, y, z.float(), norm.weight, norm.bias, norm.eps)
+    of = kernel_for(y, z, *own) if single and y.numel() > 0 else None
+    if of is not None:
+        return compiled_norm_gate(of, y, z.float(), *own, norm.eps)
+    dtype = torch.promote_types(y.dtype, norm.weight.dtype)
+    weight, bias = (p.to(dtype) for p in own)
+    y = F.layer_norm(y.to(dtype), norm.normalized_shape, weight, bias, norm.eps)
+    return y * F.silu(z)

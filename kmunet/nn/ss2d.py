@@ -68,4 +68,5 @@ class SS2D(nn.Module):
             self.Ds,
         )
         y = norm_gate(y.permute(0, 2, 3, 1), z, self.out_norm)
-        return linear(y, self.out_proj.weight).permute(0, 3, 1, 2)
+        to_out = self.out_proj.weight
+        return linear(y.to(to_out.dtype), to_out).permute(0, 3, 1, 2)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kmunet.ops.bsplines import uniform_cubic_bases, uniform_cubic_slopes
 from kmunet.ops.cpu import kan
-from kmunet.ops.cpu.native import Kernel, kernel
+from kmunet.ops.cpu.native import Kernel, kernel_for
 from kmunet.ops.matrix import linear, linear_gradients
 
 # Longer sums in float32 lose digits; parts of them are added instead.
@@ -152,7 +152,7 @@ def _gradient(x: Tensor, grid: Tensor, grad: Tensor) -> Tensor:
 def _kernel(x: Tensor) -> Kernel | None:
     if x.device.type != "cpu" or x.dtype != torch.float32 or not x.numel():
         return None
-    return None if torch.compiler.is_compiling() else kernel()
+    return kernel_for(x)
 
 
 def _steps(grid: Tensor) -> tuple[Tensor, Tensor]:

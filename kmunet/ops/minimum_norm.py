@@ -17,7 +17,7 @@ def minimum_norm_fit(bases: Tensor, values: Tensor) -> Tensor:
     A = bases.double()
     gram = (A[:, :, None] * A[:, None]).sum(-1)
     weights = (A[:, :, :, None] * inverse(gram)[:, :, None]).sum(1)  # (F, K, P)
-    fitted = torch.zeros(*weights.shape[:2], values.shape[2], dtype=A.dtype)
+    fitted = A.new_zeros(*weights.shape[:2], values.shape[2])
     for weight, value in zip(weights.unbind(2), values.double().unbind(1), strict=True):
         fitted += weight[:, :, None] * value[:, None]
     return fitted.to(values.dtype)

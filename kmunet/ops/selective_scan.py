@@ -36,9 +36,11 @@ def selective_scan(
         raise ValueError(f"z {tuple(z.shape)} must be as u {tuple(u.shape)}")
     B, C = grouped(u, delta, A, B, C, D, delta_bias)
     with full_precision(u.device.type):
-        y = outputs(u, delta, A, B, C, D, delta_bias, delta_softplus)
+        gated, dtype = z is not None, scan_dtype(u)  # y and its gate are rounded once
+        x = u.to(dtype) if gated else u
+        y = outputs(x, delta, A, B, C, D, delta_bias, delta_softplus)
         if z is not None:
-            y = y * F.silu(z)
+            y = (y * F.silu(z.to(dtype))).to(u.dtype)
         if return_last_state:
             return y, _last_state(u, delta, A, B, delta_bias, delta_softplus)
     return y
@@ -75,7 +77,7 @@ def _last_state(
     dtype = scan_dtype(u)
     dt = delta.to(dtype) if bias is None else delta.to(dtype) + bias.to(dtype)[:, None]
     dt = F.softplus(dt) if softplus else dt
-    after = dt.flip(-1).cumsum(-1).flip(-1) - dt
+    after = _sums_after(dt)
     B = B.to(dtype).repeat_interleave(u.shape[1] // B.shape[1], dim=1)
     weighted = dt * u.to(dtype)
     states = [  # one at a time: (B, D, N, L) would be N times u
@@ -83,3 +85,15 @@ def _last_state(
         for n in range(A.shape[1])
     ]
     return torch.stack(states, dim=-1)
+
+
+def _sums_after(x: Tensor) -> Tensor:
+    """The sum of what follows each number along the last axis, by doubling.
+
+    Not a cumulative sum less the number itself: beside a large one the small digits
+    would be lost. And torch's has no deterministic version on a GPU.
+    """
+    sums, reach = F.pad(x[..., 1:], (0, 1)), 1
+    while reach < x.shape[-1]:
+        sums, reach = sums + F.pad(sums[..., reach:], (0, reach)), 2 * reach
+    return sums

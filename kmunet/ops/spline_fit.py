@@ -5,6 +5,8 @@ quantiles of the data, mixed with a uniform grid; the curve is then fitted anew 
 least squares at the data.
 """
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
@@ -26,8 +28,9 @@ def adapted_grid(
     floor = 1e-3 * (1 + torch.maximum(low.abs(), high.abs()))
     width = torch.maximum(high - low, floor)
     centre, share = (low + high) / 2, torch.linspace(0, 1, size + 1).to(x.device)
-    even = centre - width / 2 + width * share.double()[:, None]
-    places = (share * (len(x) - 1)).round().long()
+    share = share.double()
+    even = centre - width / 2 + width * share[:, None]
+    places = (share * (len(x) - 1)).round().long()  # in float32 not exact beyond 2^24
     by_data = ordered[places]
     by_data[0], by_data[-1] = even[0], even[-1]
     inner = uniform * even + (1 - uniform) * by_data
@@ -43,7 +46,8 @@ def _at_least(knots: Tensor, least: Tensor) -> Tensor:
     """The same ends (P, F) with every step at least `least` (1, F), order kept."""
     steps = knots.diff(dim=0).clamp_min(least)
     steps = steps * ((knots[-1] - knots[0]) / steps.sum(0))
-    return torch.cat([knots[:1], knots[:1] + steps.cumsum(0)])
+    # One by one: a GPU's cumulative sum is not deterministic.
+    return torch.stack(list(accumulate(steps, initial=knots[0])))
 
 
 def refit(new: Tensor, old: Tensor, coefficients: Tensor) -> Tensor:

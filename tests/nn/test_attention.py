@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+import torch.nn.utils.prune
 
 from kmunet.nn import EfficientMultiScaleAttention
 from kmunet.ops.cpu import usable
@@ -57,7 +58,7 @@ def test_the_kernel_runs_in_float32_alone(layer, image, monkeypatch):
 
 
 def test_elsewhere_it_is_torch(layer, image, monkeypatch):
-    monkeypatch.setattr("kmunet.nn.attention.kernel", lambda: None)
+    monkeypatch.setattr("kmunet.nn.attention.kernel_for", lambda *_: None)
     assert torch.equal(layer(image), layer.plain(image))
 
 
@@ -110,3 +111,11 @@ def test_compiled_gradients(channels):
     )
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@needs_kernel
+def test_weights_are_found_by_name(layer, image):
+    """Pruning and the like move parameters about."""
+    expected = layer(image)
+    torch.nn.utils.prune.identity(layer.conv3x3, "weight")
+    assert torch.equal(layer(image), expected)

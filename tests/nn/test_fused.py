@@ -6,24 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from kmunet.models import build_model
 from kmunet.nn import KANLinear
 from kmunet.nn.fused import fuse
+from tests.nn.samples import trained
 
 NAMES = ["km_unet", "u_kan"]
-
-
-def trained(name, **options):
-    """With statistics and weights that a training could leave."""
-    torch.manual_seed(0)
-    model = build_model(name, widths=(16, 24, 40), **options)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, 0.3, 0.5)
-            nn.init.uniform_(module.running_var, 0.05, 3.0)
-            nn.init.normal_(module.weight)
-            nn.init.normal_(module.bias)
-    return model.eval()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,6 +22,7 @@ def test_the_same_outputs(name, dtype, size):
         truth = copy.deepcopy(model).double()(x.double())
         y = fuse(model.to(dtype))(x.to(dtype))
     assert y.dtype == dtype
+    assert (truth[0] - truth[1]).abs().max() > 0.05 * truth.abs().max()  # of the image
     error = (y.double() - truth).abs().max() / truth.abs().max()
     assert error < (1e-12 if dtype == torch.float64 else 2e-5)
 
@@ -56,7 +44,7 @@ def test_no_weight_of_a_kan_layer_is_made_again(monkeypatch):
 @pytest.mark.parametrize("kernel", [True, False])
 def test_a_kan_layer(kernel, monkeypatch):
     if not kernel:
-        monkeypatch.setattr("kmunet.ops.kan.kernel", lambda: None)
+        monkeypatch.setattr("kmunet.ops.kan.kernel_for", lambda *_: None)
     layer, x = KANLinear(300, 7), 2 * torch.randn(5, 4, 300)
     with torch.no_grad():
         expected = layer(x)
@@ -94,3 +82,46 @@ def test_weights_lie_as_images_do(name):
     for part in ("encoder3.conv.3", "decoder1.conv.0", "patch_embed3.proj"):
         weight = model.get_submodule(part).weight
         assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", [KANLinear, nn.Conv2d], ids=["KAN", "convolutions"])
+def test_outputs_depend_on_what_is_fused(name, kind):
+    """Else they would be the same with any fused weights."""
+    model, x = trained(name), torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = model(x)
+        for module in model.modules():
+            if isinstance(module, kind):
+                for parameter in module.parameters():
+                    parameter.mul_(1.5)
+        found = model(x)
+    assert (found - expected).abs().max() > 1e-3 * expected.abs().max()
+
+
+def test_gradients_of_the_image_are_those_before():
+    """Of a map of what a decision depends on, for one."""
+    model, x = trained("u_kan").double().float(), torch.randn(1, 3, 32, 32)
+    gradients = []
+    for each in (model, fuse(copy.deepcopy(model))):
+        leaf = x.clone().requires_grad_()
+        gradients += torch.autograd.grad(each(leaf).sum(), leaf)
+    expected, found = gradients
+    assert (found - expected).norm() < 1e-3 * expected.norm()
+
+
+@pytest.mark.parametrize("change", ["load", "grid", "reset"])
+def test_other_weights_are_taken(change):
+    torch.manual_seed(0)
+    layer, other, x = KANLinear(5, 4), KANLinear(5, 4), torch.randn(20, 5)
+    fused = fuse(copy.deepcopy(layer))
+    for each in (layer, fused):
+        torch.manual_seed(1)
+        if change == "load":
+            each.load_state_dict(other.state_dict())
+        elif change == "grid":
+            each.update_grid(2 * x, uniform=1.0)
+        else:
+            each.reset_parameters()
+    with torch.no_grad():
+        assert torch.equal(fused(x), layer(x))

@@ -171,3 +171,24 @@ def test_block_adds_to_its_input(kan):
 def test_a_spline_that_cannot_be_is_refused(given):
     with pytest.raises(ValueError, match="must be at least 1"):
         KANLinear(2, 2, **given)
+
+
+def test_made_anew_it_is_as_at_first():
+    kan, x = layer(), torch.randn(20, 5)
+    state = copy.deepcopy(kan.state_dict())
+    kan.update_grid(2 * x)
+    torch.manual_seed(0)
+    kan.reset_parameters()
+    assert all(torch.equal(t, state[name]) for name, t in kan.state_dict().items())
+
+
+def test_made_without_memory_and_filled_later():
+    with torch.device("meta"):
+        kan = layer()
+    kan.to_empty(device="cpu")
+    kan.grid.fill_(7.0)
+    torch.manual_seed(0)
+    kan.reset_parameters()
+    expected = layer()
+    assert torch.equal(kan.grid, expected.grid)
+    assert torch.equal(kan.spline_weight, expected.spline_weight)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kmunet.nn import KANLinear
+from kmunet.ops import adapted_grid
 
 
 def layer(dtype=torch.float64, **options):
@@ -107,3 +108,11 @@ def test_share_outside():
     assert kan.share_outside(x) == pytest.approx(3 / 8)
     x[1, 3] = torch.nan
     assert kan.share_outside(x) == pytest.approx(4 / 8)
+
+
+def test_places_of_many_rows():
+    """float32 does not hold whole numbers beyond 2^24."""
+    x = torch.arange(2**24 + 4, dtype=torch.float32)[:, None] / 2**24
+    knots = adapted_grid(x, 4, 3, margin=0.0, uniform=0.0)
+    inner = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
+    torch.testing.assert_close(knots[0, 3:-3], inner, rtol=0, atol=1e-6)

@@ -91,7 +91,7 @@ def test_elsewhere_it_is_torch():
 
 
 def test_as_exact_without_a_kernel(monkeypatch):
-    monkeypatch.setattr("kmunet.nn.norm.kernel", lambda: None)
+    monkeypatch.setattr("kmunet.nn.norm.kernel_for", lambda *_: None)
     x, norm = image((8, 16, 160, 160), offset=3.0), layer(16)
     truth = results(plain, x.double(), copy.deepcopy(norm).double())
     for value, expected in zip(results(norm_relu, x, norm), truth, strict=True):

@@ -76,3 +76,13 @@ def test_gradients_are_right():
     block = SS2D(2, states=2).double()
     x = torch.randn(1, 2, 3, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(block, (x,))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_of_half_numbers(dtype):
+    """Not autocast: its weights have few digits too. States are float32 still."""
+    torch.manual_seed(0)
+    block, x = SS2D(8), torch.randn(1, 8, 5, 6)
+    expected, found = block(x), block.to(dtype)(x.to(dtype))
+    assert found.dtype == dtype
+    assert (found.float() - expected).norm() < 0.05 * expected.norm()

@@ -10,11 +10,11 @@ import sys
 import pytest
 import torch
 
-from kmunet.models import build_model
 from kmunet.nn import SS2D
 from kmunet.ops import cpu, dispatch, library, selective_scan, use_backend
 from kmunet.ops.library import scan, scan_backward
 from kmunet.ops.library_2d import scan_2d, scan_2d_backward
+from tests.nn.samples import trained
 from tests.ops.samples import inputs, inputs_2d
 
 needs_kernel = pytest.mark.skipif(not cpu.usable(), reason="no C++ compiler here")
@@ -119,8 +119,7 @@ def test_compiled_and_the_backend_changed_after(compiler):
 @pytest.mark.slow
 @needs_compiler
 def test_compiled_model():
-    torch.manual_seed(0)
-    model = build_model("km_unet", widths=(16, 24, 32)).eval()
+    model = trained("km_unet", (16, 24, 32))
     x = torch.randn(2, 3, 64, 64)
     model(x)
     torch._dynamo.reset()
@@ -134,8 +133,7 @@ def test_compiled_model():
 
 
 def test_exported_with_any_batch_and_trained_on():
-    torch.manual_seed(0)
-    model = build_model("km_unet", widths=(16, 24, 32)).eval()
+    model = trained("km_unet", (16, 24, 32))
     batch = {0: torch.export.Dim("batch", min=1, max=64)}
     program = torch.export.export(
         model, (torch.randn(2, 3, 32, 32),), dynamic_shapes=(batch,)
@@ -160,8 +158,7 @@ def test_exported_with_any_batch_and_trained_on():
 @pytest.mark.slow
 def test_exported_with_any_size_that_needs_no_padding():
     """Multiples of 32, from 64: what docs/architecture.md says."""
-    torch.manual_seed(0)
-    model = build_model("km_unet", widths=(16, 24, 32)).eval()
+    model = trained("km_unet", (16, 24, 32))
     batch, high, wide = (
         torch.export.Dim(name, min=least, max=64)
         for name, least in (("batch", 1), ("high", 2), ("wide", 2))

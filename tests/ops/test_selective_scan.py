@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from kmunet.ops import chunk_steps, chunked, naive
+from kmunet.ops import chunk_steps, chunked, naive, selective_scan
 
 NAMES = ("y", "u", "delta", "A", "B", "C", "D", "delta_bias")
 # batch, groups, channels of a group, states, length, elements of a chunk
@@ -186,9 +187,56 @@ def replaced(tensors, place, value):
         (2, (5, 4), r"A must be \(6, N\)"),
         (3, (2, 4, 4, 5), "B must be .* G dividing 6"),
         (4, (2, 2, 3, 5), "C must be"),
+        (0, (2, 0, 5), "u must be"),
+        (3, (2, 0, 4, 5), "B must be .* G dividing 6"),
+        (3, (5,), "B must be"),
     ],
 )
 def test_shapes_that_do_not_fit(module, place, shape, message):
     tensors = replaced(inputs(2, 2, 3, 4, 5), place, torch.zeros(shape))
     with pytest.raises(ValueError, match=message):
         module.selective_scan(*tensors)
+
+
+@pytest.mark.parametrize(("place", "name"), [(0, "u"), (2, "A"), (4, "C")])
+def test_numbers_that_are_not_real_are_refused(place, name):
+    tensors = inputs(1, 1, 2, 2, 5)
+    for dtype in (torch.complex128, torch.int64):
+        given = replaced(tensors, place, tensors[place].to(dtype))
+        with pytest.raises(ValueError, match=f"{name} must be of real numbers"):
+            selective_scan(*given[:6])
+
+
+@pytest.mark.parametrize("place", range(1, 6))
+def test_tensors_on_several_devices_are_refused(place):
+    """An operator with one of them on "meta" would give what was in memory."""
+    tensors = inputs(1, 1, 2, 2, 5)
+    given = replaced(tensors, place, tensors[place].to("meta"))
+    with pytest.raises(ValueError, match=f"{NAMES[place + 1]} is on meta, u on cpu"):
+        selective_scan(*given[:6])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_gated_output_is_rounded_once(dtype):
+    """As mamba-ssm does."""
+    tensors = [t.to(dtype) for t in inputs(2, 1, 4, 3, 17)]
+    u, *others = tensors[:6]
+    z = torch.randn(u.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
+    wide = [t.float() for t in (u, *others)]
+    expected = naive.selective_scan(*wide) * F.silu(z.float())
+    found = selective_scan(u, *others, z=z)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected.to(dtype), rtol=0, atol=0)
+    assert selective_scan(u, *others, z=z.float()).dtype == dtype
+
+
+def test_the_last_state_keeps_what_follows_a_large_step():
+    """A sum of all steps less the large one has none of its digits left."""
+    one = torch.ones(1, 1, 2)
+    for dt, decay in ((50.0, -1e4), (300.0, -1e3)):
+        delta = torch.tensor([[[dt, 1e-5]]])
+        A, B = torch.tensor([[decay]]), torch.ones(1, 1, 2)
+        _, state = selective_scan(one, delta, A, B, B, return_last_state=True)
+        wide = [t.double() for t in (one, delta, A, B, B)]
+        truth = naive.selective_scan(*wide)[..., -1]  # C is 1
+        torch.testing.assert_close(state[..., 0].double(), truth, rtol=1e-6, atol=0)

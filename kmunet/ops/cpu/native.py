@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 from ctypes import c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ SWITCHES = ("shared", "softplus", "threads")
 INPUTS = ("x", "projection", "proj", "delta", "A", "weight", "bias", "skip")
 OUTPUTS = ("y", "kept")
 GRADIENTS = ("dy", *(f"d{name}" for name in INPUTS))
+IN_MEMORY = (Tensor, torch.nn.Parameter)
 
 
 class _Problem(ctypes.Structure):
@@ -60,6 +62,17 @@ class Problem:
 def _fits(tensor: Tensor) -> bool:
     dense = tensor.is_contiguous() and tensor.dtype == torch.float32
     return dense and tensor.device.type == "cpu"
+
+
+_forked = False
+
+
+def _in_a_fork() -> None:
+    global _forked
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_in_a_fork)
 
 
 class Kernel:
@@ -114,8 +127,11 @@ class Kernel:
 
 
 def torchs_threads() -> c_void_p:
-    """`GOMP_parallel` of the OpenMP that torch runs on; null where it has another."""
-    if not torch.backends.openmp.is_available():  # type: ignore[no-untyped-call]
+    """`GOMP_parallel` of the OpenMP that torch runs on; null where it has another.
+
+    Also in a fork: the threads stayed with the other process.
+    """
+    if _forked or not torch.backends.openmp.is_available():  # type: ignore[no-untyped-call]
         return c_void_p()
     try:  # as torch's own libraries find it, which loads its dependencies globally
         return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, c_void_p)
@@ -137,6 +153,19 @@ def kernel() -> Kernel | None:
     except BuildError as error:
         logger.warning("no CPU kernel, the scan runs in plain torch: %s", error)
         return None
+
+
+def kernel_for(*tensors: Tensor | None) -> Kernel | None:
+    """The kernel, if it can read these tensors' memory; None is no obstacle.
+
+    It cannot while a compiler traces, nor that of fake tensors and other subclasses,
+    which may have none: they take torch's operations.
+    """
+    if torch.compiler.is_compiling():
+        return None
+    if any(t is not None and type(t) not in IN_MEMORY for t in tensors):
+        return None
+    return kernel()
 
 
 def usable() -> bool:

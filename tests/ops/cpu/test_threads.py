@@ -54,6 +54,21 @@ if not child:
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
 
+# Torch's threads are there, and the kernel is not loaded yet.
+FORK_FIRST = """
+import os, torch
+from kmunet.ops.cpu import kan
+from kmunet.ops.cpu.native import kernel
+torch.set_num_threads(2)
+(torch.randn(2000, 2000) ** 2).sum()
+child = os.fork()
+if not child:
+    x, start, step = torch.ones(500, 20), torch.ones(20), torch.ones(20)
+    kan.features(kernel(), x, 0, 9, start, step)
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
 
 def scan():
     """Two images, enough for two threads."""
@@ -84,6 +99,11 @@ def test_no_thread_is_started_for_a_call():
 def test_a_fork_has_threads_of_its_own():
     """Where those of the process before it are no more: it would wait for ever."""
     run(FORK)
+
+
+@with_team
+def test_a_kernel_that_is_loaded_in_a_fork():
+    run(FORK_FIRST)
 
 
 @with_team
