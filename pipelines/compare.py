@@ -201,5 +201,9 @@ def _counts(divisions: "list[PackedSet]") -> dict[str, int]:
 
 def _notes(divisions: "list[PackedSet]") -> list[str]:
     """What is to be known of the splits, each note once."""
-    notes = (note for packed in divisions for note in packed.division["notes"])
-    return list(dict.fromkeys(notes))
+    from kmunet.evaluation.bootstrap import group_members, too_few
+
+    notes = [note for packed in divisions for note in packed.division["notes"]]
+    tested = [p.records[row].group for p in divisions for row in p.indices("test")]
+    few = too_few(len(group_members(tested))) if tested else None
+    return list(dict.fromkeys([*notes, *([few] if few else [])]))

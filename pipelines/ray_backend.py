@@ -206,7 +206,7 @@ def _worker(payload: dict[str, Any]) -> None:
     except SpaceError as error:
         ray.get(board.fail.remote(str(error), "over"))
         raise  # as above
-    except TrainingError as error:
+    except (ConfigError, TrainingError) as error:
         # Raised on all ranks alike, and would be again: no failure to Ray, which
         # would start the workers anew.
         stopped = isinstance(error, TrainingStoppedError)

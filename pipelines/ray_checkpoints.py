@@ -70,7 +70,9 @@ def keep(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
     """Ray's `checkpoint_upload_fn`: a local folder goes into the run's folder.
 
     There it is named by its step, then `name`. Raises SpaceError with nothing of it
-    left, so that the one before is the newest.
+    left, so that the one before is the newest. Of those before, what is no longer
+    needed goes, and whatever has its step or a later one: the training came from before
+    that, because it is damaged or was not stored whole.
     """
     system, home = place()
     source = Path(checkpoint.path)
@@ -85,10 +87,26 @@ def keep(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
             system.handler.upload(file, f"{target}/{file.name}")
     if (epoch := _best_epoch(state)) is not None:
         _keep_best(system, home, name, f"{BEST}{epoch:06d}")
-    for old in _named(system, home, SAVED)[:-KEPT] + _named(system, home, f".{SAVED}"):
+    for old in _outlived(system, home, target, f"{SAVED}{state['step']:09d}"):
         with suppress(OSError):  # still open somewhere, or gone
             system.delete_dir(old)
     return ray.train.Checkpoint(target, filesystem=system)
+
+
+def _outlived(system: Any, home: str, new: str, step: str) -> list[str]:
+    """What is not kept beside the new one, whose name begins with `step`."""
+    others = [path for path in _named(system, home, SAVED) if path != new]
+    before = [
+        path for path in others if path < f"{home}/{step}" and _whole(system, path)
+    ]
+    kept = before[-(KEPT - 1) :]
+    return [p for p in others if p not in kept] + _named(system, home, f".{SAVED}")
+
+
+def _whole(system: Any, path: str) -> bool:
+    """Whether all of it was stored; not whether it is undamaged."""
+    last = system.get_file_info(f"{path}/{LAST}")
+    return bool(last.type != pyarrow.fs.FileType.NotFound)
 
 
 def _best_epoch(state: dict[str, Any]) -> int | None:

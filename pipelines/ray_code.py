@@ -15,11 +15,10 @@ from tempfile import TemporaryDirectory
 
 from kmunet.errors import TrainingError
 from pipelines import profile
-from pipelines.receipt import code_digest
+from pipelines.receipt import PACKAGES, code_digest
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("kmunet", "pipelines")
-PACKAGES = ("torch", "numpy", "albumentations", "opencv-python-headless", "safetensors")
 
 
 @contextmanager
@@ -43,7 +42,7 @@ def packed_code() -> Iterator[str]:
 def versions() -> dict[str, str]:
     """What must be the same on the driver and on every node."""
     found = {"kmunet's code": code_digest()[:12], "python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, "safetensors"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

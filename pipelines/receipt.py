@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from kmunet.errors import CheckpointError
+from kmunet.errors import CheckpointError, TrainingError
 
 FILE = "receipt.json"
 # Files and folders of the project.
@@ -27,8 +27,10 @@ SCORING = (
     *(f"kmunet/{part}" for part in ("data", "evaluation", "inference")),
     "pipelines/scoring.py",
 )
-_PACKAGES: tuple[str, ...] = (
+# What decides a result, of what is installed: MONAI has losses and networks.
+PACKAGES: tuple[str, ...] = (
     "albumentations",
+    "monai",
     "numpy",
     "opencv-python-headless",
     "torch",
@@ -106,11 +108,23 @@ def code_digest(parts: Sequence[str] = TRAINING) -> str:
     return digest.hexdigest()
 
 
+def check_code(parts: Sequence[str], expected: str) -> None:
+    """Raise TrainingError unless parts of the code are as whoever planned them had.
+
+    A process reads the code when its turn comes; a result under another code's name
+    would be taken for that code's ever after.
+    """
+    if code_digest(parts) != expected:
+        raise TrainingError(
+            "kmunet's code is not that with which this began: run the command again"
+        )
+
+
 def _environment(scan: str, device: torch.device) -> dict[str, str]:
-    chip, packages = torch.backends.cpu.get_cpu_capability(), _PACKAGES
+    chip, packages = torch.backends.cpu.get_cpu_capability(), PACKAGES
     libraries = {}
     if device.type == "cuda":
-        chip, packages = torch.cuda.get_device_name(device), (*_PACKAGES, "triton")
+        chip, packages = torch.cuda.get_device_name(device), (*PACKAGES, "triton")
         cudnn = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
         libraries = {"CUDA": str(torch.version.cuda), "cuDNN": cudnn}
     return {

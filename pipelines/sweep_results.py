@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kmunet.evaluation import Repeat, summarize_repeats
+from kmunet.evaluation import Repeat, summarize_repeats, too_few
 from pipelines.sweep_plan import Trial, notes_of
 
 Row = dict[str, Any]
@@ -38,7 +38,8 @@ def summaries(trials: Sequence[Trial], outcomes: Outcomes) -> dict[str, Row]:
             seed=rules.seed,
         )  # fmt: skip
         summary["missing"] = len(own) - len(done)
-        summary["notes"] = notes_of(own)
+        few = too_few(summary["groups"])
+        summary["notes"] = [*notes_of(own), *([few] if few else [])]
         found[dataset] = {**summary, "confidence": rules.confidence}
     return found
 

@@ -23,12 +23,14 @@ from kmunet.training.determinism import make_deterministic
 from pipelines.content import receive, send
 from pipelines.folds import divided
 from pipelines.paths import Paths
+from pipelines.receipt import SCORING, TRAINING, check_code, code_digest
 from pipelines.scoring import MaskFile, measure, score
 from pipelines.sweep_plan import Trial
 from pipelines.train import export, model_arguments, training_data
 
 Job = Mapping[str, Any]
 MakeReporter = Callable[[Path], LocalReporter]
+PARTS = (*TRAINING, *SCORING)
 
 
 def make_job(trial: Trial, root: Path, folder: Path) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def make_job(trial: Trial, root: Path, folder: Path) -> dict[str, Any]:
         "params": trial.params.model_dump(mode="json", by_alias=True),
         "prepared": send(root, prepared.relative_to(root).as_posix()),
         "fingerprint": trial.fingerprint,
+        "code": code_digest(PARTS),
         "folder": str(folder),
     }
 
@@ -57,7 +60,7 @@ def run_trial(
     with locked(place.with_suffix(".lock"), lambda: None):
         packed = _packed(job, params, own)
         if not (own.model / "model.json").is_file():
-            _train(params, packed, own, make_reporter(place / "checkpoints"))
+            _train(params, packed, own, make_reporter(place / "checkpoints"), job)
         history = read_history(own.model / "history.csv")
         found = _tested(params, packed, own) if scored else {}
     return {"history": history, "best": best_epoch(history), **found}
@@ -90,11 +93,16 @@ def _packed(job: Job, params: Params, own: Paths) -> PackedSet:
 
 
 def _train(
-    params: Params, packed: PackedSet, own: Paths, reporter: LocalReporter
+    params: Params, packed: PackedSet, own: Paths, reporter: LocalReporter, job: Job
 ) -> None:
-    """Fit and export; the checkpoints go once the model is there."""
+    """Fit and export; the checkpoints go once the model is there.
+
+    TrainingError if the code is not that of the plan, or is no more.
+    """
+    check_code(PARTS, job["code"])
     model = build_model(**model_arguments(params, packed))
     fit(model, training_data(params, packed), params.train, reporter)
+    check_code(PARTS, job["code"])  # what was read when it was needed
     export(reporter.folder / "latest", params, packed, own.model)
     shutil.rmtree(reporter.folder, ignore_errors=True)
 

@@ -17,16 +17,18 @@ from kmunet.data.digest import sha256_of
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.data.transforms import Transform, build_transform
 from kmunet.device import choose_device
-from kmunet.errors import CheckpointError, KMUNetError, TrainingError
+from kmunet.errors import CheckpointError, ConfigError, KMUNetError, TrainingError
 from kmunet.models import build_model
 from kmunet.ops import backend, use_backend
 from kmunet.training import Reporter, TrainingData, fit
 from kmunet.training.determinism import make_deterministic
+from kmunet.training.precision import Precision
 from kmunet.training.space import checkpoint_bytes, told_if_full
 from pipelines.content import receive, send
 from pipelines.live import live_run
 from pipelines.paths import Paths
 from pipelines.progress import TrainingProgress
+from pipelines.ray_code import versions
 from pipelines.receipt import Receipt, code_digest, make_receipt
 from pipelines.stage import stage_main
 from pipelines.storage import chosen_storage
@@ -34,6 +36,7 @@ from pipelines.storage import chosen_storage
 if TYPE_CHECKING:
     from pipelines.ray_backend import Cluster
 
+TOKENIZED, DEEPEST = ("km_unet", "u_kan"), 32  # one token is left of so many pixels
 MUCH_EMPTY = 0.02  # of the training images
 MUCH_OUTSIDE = 0.1  # of the numbers that go into KAN layers
 
@@ -125,7 +128,11 @@ def train_worker(config: dict[str, Any], reporter: Reporter) -> None:
 
 def check_before_start(params: Params, packed: PackedSet) -> None:
     """Find what would stop the workers, before Ray starts."""
-    choose_device(params.train.device)
+    Precision(params.train.precision, choose_device(params.train.device))
+    try:
+        scan_backend(params)
+    except ConfigError as error:
+        raise ConfigError(f"train.scan_backend: {error}") from None
     transform = _transform(params)
     if transform is not None:
         transform.check(packed.size)
@@ -135,6 +142,13 @@ def check_before_start(params: Params, packed: PackedSet) -> None:
         raise TrainingError(
             f"train.batch_size {params.train.batch_size} is more than the "
             f"{images} training images: lower it or add images"
+        )
+    at_once = params.train.batch_size // params.train.accumulate
+    if at_once == 1 and packed.size <= DEEPEST and params.model.name in TOKENIZED:
+        raise TrainingError(
+            f"train.batch_size {params.train.batch_size} with train.accumulate "
+            f"{params.train.accumulate}: of one image of {packed.size} pixels at a "
+            "time the deepest norms see a single number: take more at once, or larger"
         )
 
 
@@ -187,13 +201,14 @@ def cluster_for(params: Params, paths: Paths, packed: PackedSet) -> "Cluster":
 
 
 def run_name(params: Params, dataset: str, packed: PackedSet) -> str:
-    """A hash of parameters, data and code: only the same run resumes."""
+    """A hash of parameters, data, code and packages: only the same run resumes."""
     sections = params.model_dump(mode="json", by_alias=True)
     transforms = sections["presets"][params.augment]
     digest = hashlib.sha256(packed.fingerprint.encode())
     for section in (transforms, sections["model"], sections["train"]):
         digest.update(json.dumps(section, sort_keys=True).encode())
-    digest.update(f"{code_digest()} {torch.__version__}".encode())
+    digest.update(json.dumps([code_digest(), versions()], sort_keys=True).encode())
+    digest.update(f"{scan_backend(params)} {torch.__version__}".encode())
     return f"{dataset}-{digest.hexdigest()[:16]}"
 
 
@@ -242,7 +257,7 @@ def receipt(
     """Of a training of `params` on `packed`, here."""
     values = _narrow(params.model_dump(mode="json", by_alias=True), dataset)
     device = choose_device(params.train.device)
-    fingerprint, scan = packed.fingerprint, _scan_backend(params)
+    fingerprint, scan = packed.fingerprint, scan_backend(params)
     return make_receipt(dataset, values, fingerprint, scan, device, losses, budget)
 
 
@@ -257,7 +272,8 @@ def _narrow(values: dict[str, Any], dataset: str) -> dict[str, Any]:
     }
 
 
-def _scan_backend(params: Params) -> str:
+def scan_backend(params: Params) -> str:
+    """The scan that will run, where "auto" is asked for. Raises ConfigError."""
     with use_backend(params.train.scan_backend):
         return backend(choose_device(params.train.device))
 
@@ -276,7 +292,7 @@ def _card(params: Params, packed: PackedSet, state: dict[str, Any]) -> dict[str,
         "threshold": params.train.threshold,
         "best": {"epoch": state["best_epoch"], "iou": best["val_iou"]},
         "data_fingerprint": packed.fingerprint,
-        "scan_backend": _scan_backend(params),
+        "scan_backend": scan_backend(params),
         "precision": params.train.precision,
     }
 

@@ -1,6 +1,6 @@
 """Metrics: arrays in, numbers out. docs/metrics.md defines each."""
 
-from kmunet.evaluation.bootstrap import bootstrap_interval
+from kmunet.evaluation.bootstrap import bootstrap_interval, too_few
 from kmunet.evaluation.classes import score_labels, summarize_classes
 from kmunet.evaluation.pooled import pool, pooled_iou, shared_pixels
 from kmunet.evaluation.repeated import Repeat, summarize_repeats
@@ -20,4 +20,5 @@ __all__ = [
     "summarize",
     "summarize_classes",
     "summarize_repeats",
+    "too_few",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _BLOCK = 2_000_000  # resampled values held at once
+FEW = 10  # groups; of fewer the interval is told with a warning
 
 
 class Statistic(Protocol):
@@ -53,6 +54,21 @@ def bootstrap_interval(
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(drawn, (tail, 1.0 - tail))
     return float(low), float(high)
+
+
+def too_few(groups: int) -> str | None:
+    """What is to be said beside an interval over so few groups; None of enough.
+
+    Of normal values the interval of 95 % held the mean in 51 % of sets of two groups,
+    83 % of five, 90 % of ten and 93 % of twenty (4000 sets each).
+    """
+    if groups >= FEW:
+        return None
+    many = "one independent group" if groups == 1 else f"{groups} independent groups"
+    return (
+        f"the test images are of {many} (patients, sequences): intervals over so few "
+        "are too narrow; with split.folds every image is tested"
+    )
 
 
 def _resample(

@@ -93,14 +93,16 @@ class Batches:
         return self._loader(self._data.validation, train=False)
 
     def _loader(self, samples: Samples, train: bool) -> _Loader:
+        # As many at once as in training: its memory is what `accumulate` was set for.
+        whole, parts = self._params.batch_size, self._params.accumulate
         sampler = GlobalBatchSampler(
             len(samples),
-            self._params.batch_size,
+            whole if train else whole // parts,
             self._params.seed,
             *self._place,
             shuffle=train,
             drop_last=train,
-            parts=self._params.accumulate if train else 1,
+            parts=parts if train else 1,
         )
         loader: _Loader = DataLoader(
             samples,  # type: ignore[arg-type]

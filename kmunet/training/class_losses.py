@@ -4,7 +4,6 @@ Logits (B, K + 1, H, W); target (B, 1, H, W), float, 0 the background or the cla
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kmunet.training.binary_losses import BOUNDARY_WEIGHT, lovasz_weights
@@ -22,11 +21,18 @@ def soft_dice(logits: Tensor, target: Tensor, smooth: float = 1e-5) -> Tensor:
     return 1 - ((2 * overlap + smooth) / (total + smooth)).mean()
 
 
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return -log of the probability of a pixel's class, the mean over all pixels.
+
+    torch's own adds in another order at each run on a GPU.
+    """
+    truth = one_hot(target, logits.shape[1])
+    return -(logits.log_softmax(1) * truth).sum(1).mean()
+
+
 def bce_dice(logits: Tensor, target: Tensor) -> Tensor:
     """Return 0.5 cross-entropy + soft Dice, as the published loss for one class."""
-    return 0.5 * F.cross_entropy(logits, target[:, 0].long()) + soft_dice(
-        logits, target
-    )
+    return 0.5 * cross_entropy(logits, target) + soft_dice(logits, target)
 
 
 def lovasz_softmax(logits: Tensor, target: Tensor) -> Tensor:
@@ -44,8 +50,9 @@ def lovasz_softmax(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
-    """Return Dice of the classes + cross-entropy, as nnU-Net has it, by MONAI."""
-    return monai_loss("DiceCELoss", **_OF_CLASSES)(logits, target)
+    """Return Dice of the classes, by MONAI, + cross-entropy, as nnU-Net has it."""
+    dice = monai_loss("DiceLoss", **_OF_CLASSES)(logits, target)
+    return dice + cross_entropy(logits, target)
 
 
 def tversky(logits: Tensor, target: Tensor) -> Tensor:

@@ -26,7 +26,9 @@ def build_optimizer(model: nn.Module, params: "TrainParams") -> optim.Optimizer:
         return optim.Adam(groups, fused=True)
     if params.optimizer == "adamw":
         return optim.AdamW(groups, fused=True)
-    return optim.SGD(groups, momentum=0.9, fused=True)
+    # A fused SGD whose first step float16 leaves out keeps what was in memory as its
+    # momentum.
+    return optim.SGD(groups, momentum=0.9, fused=params.precision != "float16")
 
 
 def set_learning_rate(

@@ -99,8 +99,7 @@ class LocalReporter:
         fresh.rename(latest)
 
     def checkpoints(self) -> Iterable[AbstractContextManager[Path]]:
-        _, *kept = self._places()
-        return [nullcontext(place) for place in kept if place.is_dir()]
+        return [nullcontext(place) for place in self._places() if place.is_dir()]
 
     def progress(self, progress: Progress) -> None:
         if self.on_progress is not None:
@@ -117,6 +116,7 @@ class LocalReporter:
         return self.stop
 
     def _places(self) -> tuple[Path, Path, Path]:
+        """The newest first; `incoming` is there where a kill came between two names."""
         names = ("incoming", "latest", "previous")
         fresh, latest, before = (self.folder / name for name in names)
         return fresh, latest, before

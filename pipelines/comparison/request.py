@@ -25,7 +25,9 @@ from pipelines.as_prepared import check_given, check_prepared
 from pipelines.folds import check_folds, divided, each_fold, open_dataset
 from pipelines.overrides import Value, expand, overridden
 from pipelines.paths import Paths, state_dir
+from pipelines.ray_code import versions
 from pipelines.receipt import SCORING, TRAINING, code_digest
+from pipelines.train import scan_backend
 
 # Set by the arguments, or not by a comparison.
 RESERVED = {
@@ -37,6 +39,7 @@ RESERVED = {
     "datasets": "name the data set as the first argument",
 }
 OWN = ("pipelines/comparison/worker.py", "pipelines/comparison/ledger.py")
+ALL = (*TRAINING, *OWN, *SCORING)
 ENDLESS = 10**6  # epochs, where something else is the budget
 UNITS = {
     "minutes": "minutes",
@@ -70,6 +73,7 @@ class Run:
     paths: Paths
     folder: Path
     packed: PackedSet  # the data and their split, as they are now
+    code: str  # digest of ALL, as it is now
 
     @property
     def fold(self) -> int:
@@ -207,12 +211,12 @@ def plan_runs(
     limit: Limit,
 ) -> list[Run]:
     """A run for each model, division and seed. The same content has the same folder."""
-    runs = []
+    runs, code = [], code_digest(ALL)
     for model, packed, seed in product(models, divisions, seeds):
         own = run_params(params, packed, model, seed, limit)
         key = _key(own, packed, limit)
         folder = _home(paths) / f"{paths.dataset}-{model}-{key}"
-        runs.append(Run(model, seed, own, limit, paths, folder, packed))
+        runs.append(Run(model, seed, own, limit, paths, folder, packed, code))
     return runs
 
 
@@ -270,7 +274,7 @@ def _key(params: Params, packed: PackedSet, limit: Limit) -> str:
         [limit.kind, limit.amount],
         [choose_device(params.train.device).type, machine(params, limit)],
         code_digest((*TRAINING, *OWN)),
-        torch.__version__,
+        [scan_backend(params), versions(), torch.__version__],
     ]
     return _digest(json.dumps(content, sort_keys=True))
 

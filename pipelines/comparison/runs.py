@@ -104,6 +104,7 @@ def _task(run: Run) -> dict[str, Any]:
         "limit": asdict(run.limit),
         "dataset": run.paths.dataset,
         "fingerprint": run.packed.fingerprint,
+        "code": run.code,
         "prepared": str(run.paths.prepared),
         "splits": str(run.packed.splits),
         "folder": str(run.folder),

@@ -32,7 +32,8 @@ from kmunet.training.precision import Precision
 from kmunet.training.supervision import supervise
 from pipelines.comparison.ledger import Ledger, Spent
 from pipelines.comparison.memory import memory
-from pipelines.comparison.request import Limit
+from pipelines.comparison.request import ALL, Limit
+from pipelines.receipt import check_code
 from pipelines.scoring import MaskFile, score
 from pipelines.train import export, model_arguments, training_data
 from pipelines.whole_file import write_whole
@@ -79,7 +80,10 @@ def main() -> int:
 
 
 def do(task: dict[str, Any], say: Say, stop: Stop) -> None:
-    """Train unless that is done, score the test images unless that is."""
+    """Train unless that is done, score the test images unless that is.
+
+    DataError or TrainingError where data or code are not those of the plan.
+    """
     params = parse_params(task["params"])
     folder = Path(task["folder"])
     size = params.train.size
@@ -88,12 +92,14 @@ def do(task: dict[str, Any], say: Say, stop: Stop) -> None:
         raise DataError(
             f"{task['splits']}: other data than the comparison began with; run it again"
         )
+    check_code(ALL, task["code"])
     weights = folder / "model" / task["dataset"]
     if not (folder / "training.json").exists():
         limit = Limit(**task["limit"])
         facts = train(params, packed, limit, folder / "checkpoints", say, stop)
         # An epoch's schedule is that of the stage; any other follows the budget.
         budget = "" if limit.kind == "epochs" else str(limit)
+        check_code(ALL, task["code"])  # what was read when it was needed
         export(folder / "checkpoints" / "latest", params, packed, weights, budget)
         write_whole(folder / "training.json", json.dumps(facts))
         shutil.rmtree(folder / "checkpoints")

@@ -152,3 +152,10 @@ def test_every_section_is_a_stages_param(raw):
     named = {p.split(".")[0] for stage in stages.values() for p in stage["params"]}
     # A recipe is values for the others.
     assert named | {"datasets", "recipes"} == set(raw)
+
+
+@pytest.mark.parametrize("key", ["max_steps", "lr", "clip", "patience", "workers"])
+def test_a_truth_is_no_number(raw, key):
+    raw["train"][key] = True
+    with pytest.raises(ConfigError, match=f"train.{key}"):
+        parse_params(raw)

@@ -7,6 +7,7 @@ import re
 import shutil
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ from kmunet.data.store import open_packed
 from kmunet.data.synthetic import write_synthetic
 from kmunet.errors import DataError, TrainingError, TrainingStoppedError
 from kmunet.inference import Predictor
+from kmunet.ops import cpu, dispatch
 from pipelines import prepare, split
+from pipelines.compare import _notes
 from pipelines.comparison import request, runs, tables, worker
 from pipelines.comparison.memory import memory, peak_memory
 from pipelines.comparison.request import Limit, open_data, open_folds, plan_runs
@@ -458,3 +461,39 @@ def test_the_peak_of_memory_is_of_this_process():
     assert before >= memory() // 2
     held = np.ones(64 * 2**20, np.uint8)  # written, so that it is resident
     assert peak_memory() >= memory() > held.nbytes
+
+
+def test_code_that_changes_meanwhile_ends_it(workspace):
+    """Else the results would be kept as those of the code that planned them."""
+    paths, params = workspace
+    packed = open_packed(paths.prepared, paths.splits)
+    (planned,) = plan_runs(params, paths, [packed], ["u_kan"], [8], Limit("steps", 1))
+    other = dataclasses.replace(planned, code="of other code")
+    with pytest.raises(TrainingError, match="code is not that with which this began"):
+        runs.results([other], lambda run, message: None)
+    assert not (planned.folder / "training.json").exists()
+
+
+def test_a_result_is_of_the_scan_that_ran(workspace, monkeypatch):
+    """ "auto" finds another one once there is a compiler."""
+    paths, params = workspace
+    packed = open_packed(paths.prepared, paths.splits)
+
+    def folder():
+        (run,) = plan_runs(params, paths, [packed], ["km_unet"], [1], Limit("steps", 1))
+        return run.folder
+
+    kernel, before = dispatch._registry["cpu"], folder()
+    monkeypatch.setitem(
+        dispatch._registry, "cpu", dataclasses.replace(kernel, usable=lambda: False)
+    )
+    assert (folder() == before) is not cpu.usable()
+
+
+@pytest.mark.parametrize(("patients", "few"), [(1, True), (9, True), (10, False)])
+def test_intervals_over_few_patients_are_told(patients, few):
+    records = [SimpleNamespace(group=f"p{n % patients}") for n in range(30)]
+    packed = SimpleNamespace(
+        division={"notes": []}, records=records, indices=lambda _: range(30)
+    )
+    assert any("are too narrow" in note for note in _notes([packed])) is few

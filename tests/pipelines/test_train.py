@@ -240,6 +240,9 @@ def test_a_killed_run_resumes_from_s3_to_the_same_bytes(
         ("augment", [{"name": "D4", "args": {}}], "stands under 'presets' with a name"),
         ("model", {"widths": [16, 24]}, "widths"),
         ("train", {"size": 64}, "train.size: 64 is none of sources.synthetic.sizes"),
+        ("train", {"precision": "float16"}, "train.precision: float16 needs a GPU"),
+        ("train", {"scan_backend": "mamba-ssm"}, "train.scan_backend: scan backend"),
+        ("train", {"batch_size": 2, "accumulate": 2, "workers": 1}, "a single number"),
     ],
 )
 def test_what_cannot_train_ends_before_ray_starts(prepared, section, change, message):

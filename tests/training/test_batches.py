@@ -185,3 +185,11 @@ def test_a_thread_that_loads_ends_with_its_caller():
     assert next(left) == 0
     left.close()
     assert threading.active_count() == before
+
+
+def test_as_many_at_once_are_validated_as_learnt_from(data, params, tmp_path):
+    """Memory for the whole batch may not be there, which `accumulate` is for."""
+    chosen = params(accumulate=2)
+    batches = Batches(data, chosen, LocalReporter(tmp_path), torch.device("cpu"))
+    assert [len(image) for image, _ in batches.validation()] == [2, 2, 2]
+    assert [len(image) for image, _ in batches.train(0)] == [4] * 4

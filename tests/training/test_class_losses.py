@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceLoss
+from monai.losses import DiceCELoss, DiceLoss
 
 from kmunet.training import class_losses
 from kmunet.training.losses import LOSSES
@@ -76,3 +76,20 @@ def test_gradients_are_right(name):
     logits, target = _batch(6, images=2, size=(4, 5))
     logits.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: LOSSES[name](x, target), (logits,))
+
+
+def test_cross_entropy_is_torchs_with_its_gradient():
+    logits, target = _batch(5)
+    logits.requires_grad_()
+    expected = F.cross_entropy(logits, target[:, 0].long())
+    found = class_losses.cross_entropy(logits, target)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_dice_ce_is_monais():
+    logits, target = _batch(6)
+    monai = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
+    expected = monai(logits, target)
+    torch.testing.assert_close(LOSSES["dice_ce"](logits, target), expected)

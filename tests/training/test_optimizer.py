@@ -1,9 +1,11 @@
 """One parameter from params.yaml to the optimizer, and the schedule's closed form."""
 
 import pytest
+import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from kmunet.training.optimizer import build_optimizer, set_learning_rate
+from kmunet.training.precision import Precision
 
 
 def test_lr_and_kan_lr_reach_their_groups(model, params):
@@ -45,3 +47,21 @@ def test_the_rate_rises_step_by_step_and_falls_after(model, params):
     assert rates[8] == pytest.approx(0.1)
     assert rates[8:] == sorted(rates[8:], reverse=True)
     assert rates[-1] > 0.01
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_step_that_float16_leaves_out_leaves_no_trace(model, params, name, clip):
+    """The first one overflows as a rule: the scale starts high."""
+    optimizer = build_optimizer(model, params(optimizer=name, precision="float16"))
+    precision = Precision("float32", torch.device("cpu"))
+    precision._scaler = torch.amp.GradScaler("cpu")  # as float16 has on a GPU
+    before = [p.detach().clone() for p in model.parameters()]
+    precision.backward(model(torch.zeros(2, 3, 32, 32)).sum())
+    model.final.weight.grad.fill_(torch.inf)
+    dirty = [torch.full((1 << n,), 1e30) for n in range(20)]  # memory to be found again
+    del dirty
+    precision.step(optimizer, model, clip)
+    assert all(map(torch.equal, model.parameters(), before))
+    kept = [v for state in optimizer.state.values() for v in state.values()]
+    assert all(not torch.as_tensor(v).any() for v in kept if v is not None)
