@@ -1,7 +1,9 @@
 """Triton's kernels: what compiles, how scans are cut up, and what is refused."""
 
 import json
+import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from kmunet.errors import ConfigError
-from kmunet.ops import selective_scan, selective_scan_2d, use_backend
+from kmunet.ops import selective_scan, selective_scan_2d, triton, use_backend
 from kmunet.ops.triton import usable
 from kmunet.ops.triton.plan import Plan, plan
 from kmunet.ops.triton.products import by_direction
@@ -189,3 +191,23 @@ def test_a_product_of_each_direction_in_parts(pixels):
     left, right = torch.randn(pixels, 4, 5).double(), torch.randn(pixels, 4, 3).double()
     expected = torch.einsum("pkd,pkr->kdr", left, right)
     torch.testing.assert_close(by_direction(left, right), expected)
+
+
+@pytest.mark.parametrize(
+    ("path", "cc", "hip", "can"),
+    [("/bin:/usr/bin", "", None, bool(shutil.which("gcc"))), ("", "", None, False),
+     ("", "cc", None, True), ("", "cc", "6.4", False)],
+    ids=["compiler", "none", "named", "AMD"],
+)  # fmt: skip
+def test_a_gpu_alone_does_not_do(monkeypatch, caplog, path, cc, hip, can):
+    """Triton compiles what launches its kernels; ours are for NVIDIA's."""
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.setenv("CC", cc)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    triton._can_launch.cache_clear()
+    with caplog.at_level(logging.WARNING, logger="kmunet.ops"):
+        assert [usable(), usable()] == [can, can]
+    triton._can_launch.cache_clear()
+    assert len(caplog.messages) == (not can and hip is None)
