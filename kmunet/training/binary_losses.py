@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kmunet.training.monai_loss import monai_loss
+from kmunet.training.monai_loss import boundary_loss, monai_loss
 
 BOUNDARY_WEIGHT = 0.01  # Kervadec et al. start there and rebalance
 
@@ -57,5 +57,5 @@ def tversky(logits: Tensor, target: Tensor) -> Tensor:
 
 def boundary(logits: Tensor, target: Tensor) -> Tensor:
     """Return soft Dice + 0.01 boundary loss (arXiv 1812.07032, eq. 5), by MONAI."""
-    edge = monai_loss("BoundaryLoss", sigmoid=True)(logits, target)
+    edge = boundary_loss(sigmoid=True)(logits, target)
     return soft_dice(logits, target) + BOUNDARY_WEIGHT * edge

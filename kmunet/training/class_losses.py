@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kmunet.training.binary_losses import BOUNDARY_WEIGHT, lovasz_weights
-from kmunet.training.monai_loss import monai_loss
+from kmunet.training.monai_loss import boundary_loss, monai_loss
 
 _OF_CLASSES = {"softmax": True, "to_onehot_y": True, "include_background": False}
 
@@ -63,7 +63,7 @@ def tversky(logits: Tensor, target: Tensor) -> Tensor:
 
 def boundary(logits: Tensor, target: Tensor) -> Tensor:
     """Return soft Dice + 0.01 boundary loss (arXiv 1812.07032, eq. 5), by MONAI."""
-    edge = monai_loss("BoundaryLoss", **_OF_CLASSES)(logits, target)
+    edge = boundary_loss(**_OF_CLASSES)(logits, target)
     return soft_dice(logits, target) + BOUNDARY_WEIGHT * edge
 
 

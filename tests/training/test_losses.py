@@ -1,9 +1,10 @@
 """Losses against MONAI's and torch's own."""
 
+import monai.losses.boundary_loss
 import pytest
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceLoss
+from monai.losses import BoundaryLoss, DiceLoss
 
 from kmunet.training.binary_losses import bce_dice, soft_dice
 from kmunet.training.losses import LOSSES
@@ -74,3 +75,27 @@ def test_lovasz_gradients_are_right():
     logits, target = _batch(7, (2, 1, 4, 5))
     logits.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: LOSSES["lovasz"](x, target), (logits,))
+
+
+def test_distances_of_a_target_are_computed_once(monkeypatch):
+    """With deep supervision it comes at every depth."""
+    computed = []
+    edt = monai.losses.boundary_loss.distance_transform_edt
+
+    def counted(mask):
+        computed.append(mask)
+        return edt(mask)
+
+    monkeypatch.setattr("monai.losses.boundary_loss.distance_transform_edt", counted)
+    generator = torch.Generator().manual_seed(0)
+    targets = (torch.rand(2, 1, 1, 16, 16, generator=generator) > 0.7).float()
+    logits = torch.randn(1, 1, 16, 16, generator=generator)
+    expected = [
+        soft_dice(logits, t) + 0.01 * BoundaryLoss(sigmoid=True)(logits, t)
+        for t in targets
+    ]
+    computed.clear()
+    for place in (0, 0, 1, 1, 0):
+        loss = LOSSES["boundary"](logits, targets[place])
+        torch.testing.assert_close(loss, expected[place], rtol=0, atol=0)
+    assert len(computed) == 3 * 2  # inside and outside
