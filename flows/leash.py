@@ -2,10 +2,10 @@
 
 `python leash.py COMMAND…`, a script of its own: standard input is a pipe that the
 owner keeps open. When that closes, because the owner let go or died of whatever
-cause, a stage (`python -m pipelines.…`) gets SIGTERM and SAVING seconds to save what
-it has, and then DVC CLOSING seconds to put its locks away; then every descendant gets
-SIGTERM and, GRACE seconds later, SIGKILL. As a subreaper, prctl(2), it also finds
-those that have left the process group.
+cause, a stage (`python -m pipelines.…`) or a command of ours (`python -m kmunet.cli …`)
+gets SIGTERM and SAVING seconds to save what it has, and then DVC CLOSING seconds to put
+its locks away; then every descendant gets SIGTERM and, GRACE seconds later, SIGKILL. As
+a subreaper, prctl(2), it also finds those that have left the process group.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ import psutil
 
 SAVING, CLOSING, GRACE = 8.0, 2.0, 6.0  # seconds; Prefect gives a cancelled flow run 30
 PR_SET_CHILD_SUBREAPER = 36
+OURS = ("pipelines", "kmunet")  # packages whose processes save what they have
 
 
 def main(command: list[str]) -> int:
@@ -60,7 +61,7 @@ def _is_stage(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
         command = process.cmdline()
         return any(
-            option == "-m" and module.startswith("pipelines.")
+            option == "-m" and module.partition(".")[0] in OURS
             for option, module in pairwise(command)
         )
     return False

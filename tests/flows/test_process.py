@@ -144,17 +144,19 @@ time.sleep(99)
 CLOSE = "sleep 0.5; echo > closed; exit 2"
 
 
-def test_a_stage_may_save_before_what_it_needs_is_ended(tmp_path):
-    (tmp_path / "pipelines").mkdir()
-    (tmp_path / "pipelines" / "__init__.py").touch()
-    (tmp_path / "pipelines" / "slow.py").write_text(STAGE)
+@pytest.mark.parametrize("module", ["pipelines.slow", "kmunet.cli"])
+def test_a_stage_may_save_before_what_it_needs_is_ended(tmp_path, module):
+    package, name = module.split(".")
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").touch()
+    (tmp_path / package / f"{name}.py").write_text(STAGE)
     pids = []
 
     def remember(line):
         pids.extend(map(int, line.split()[1:]))
         _interrupt(line)
 
-    command = ["sh", "-c", f"{sys.executable} -m pipelines.slow; {CLOSE}"]
+    command = ["sh", "-c", f"{sys.executable} -m {module}; {CLOSE}"]
     with pytest.raises(Interruption):
         process.stream(command, cwd=tmp_path, env=os.environ, on_line=remember)
     assert (tmp_path / "saved").read_text() == "None"  # its helper was alive
