@@ -5,6 +5,7 @@ it has something new. Then contents are compared, not dates.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def nightly(
 ) -> Any:
     """Train on the data sets whose data changed since their champion was trained.
 
+    One that cannot be looked at stops no other; the run then fails at its end.
+
     Args:
         datasets: Names under `sources` in params.yaml. Default: its `datasets`.
         overrides: Values of params.yaml for the trainings, by dotted key.
@@ -57,20 +60,20 @@ def nightly(
     try:
         reach_services()
         plan = make_plan(datasets, overrides, raw, force=False)
-        plan = patiently(lambda: downloaded(plan, log), log)
-        changed, told = [], []
-        for dataset in plan.datasets:
-            answer = _look(plan, dataset, log)
-            if not answer.state.is_completed():
-                return Failed(message=answer.state.message)
-            told.append(str(answer.found["why"]))
-            if answer.found["train"]:
-                changed.append(dataset)
     except KMUNetError as error:
         return Failed(message=str(error))
+    answers: dict[str, Answer] = {}
+    for dataset in plan.datasets:
+        try:
+            plan = _downloaded(plan, dataset, log)
+            answers[dataset] = _look(plan, dataset, log)
+        except KMUNetError as error:
+            answers[dataset] = Answer(Failed(message=str(error)))
+    changed = [name for name, answer in answers.items() if answer.found.get("train")]
     if not changed:
-        return Completed(name="Unchanged", message="; ".join(told))
-    return _train(plan, changed, overrides, hours, stage_hours)
+        return _verdict(answers)
+    trained = _train(plan, changed, overrides, hours, stage_hours)
+    return _verdict(answers, trained)
 
 
 def refresh(root: Path, dataset: str, log: Log) -> None:
@@ -92,6 +95,17 @@ def refresh(root: Path, dataset: str, log: Log) -> None:
 def _is_import(file: Path) -> bool:
     known = yaml.safe_load(file.read_text(encoding="utf-8"))
     return bool(known.get("deps"))
+
+
+def _downloaded(plan: Plan, dataset: str, log: Log) -> Plan:
+    """The plan with the data of this one here, if a URL names them."""
+    if dataset not in plan.remote:
+        return plan
+    own = replace(plan, remote={dataset: plan.remote[dataset]})
+    return replace(
+        patiently(lambda: downloaded(own, log), log),
+        remote={name: url for name, url in plan.remote.items() if name != dataset},
+    )
 
 
 def _look(plan: Plan, dataset: str, log: Log) -> Answer:
@@ -123,3 +137,19 @@ def _train(
         return_state=True,
     )
     return state
+
+
+def _verdict(
+    answers: dict[str, Answer], trained: State[Any] | None = None
+) -> State[Any]:
+    """Failed where a data set could not be looked at, whatever became of the others."""
+    failed = [a.state for a in answers.values() if not a.state.is_completed()]
+    if trained is not None and not failed:
+        return trained
+    if trained is not None and not trained.is_completed():
+        failed.append(trained)
+    if failed:
+        said = [state.message or str(state.name) for state in failed]
+        return Failed(message="\n".join(said))
+    told = [str(answer.found["why"]) for answer in answers.values()]
+    return Completed(name="Unchanged", message="; ".join(told))

@@ -32,6 +32,8 @@ from kmunet.errors import KMUNetError
 def weekly(datasets: list[str] | None = None, hours: float | None = None) -> State[Any]:
     """Re-evaluate the champion of each data set; say where it or its inputs drifted.
 
+    One that cannot be looked at stops no other; the run then fails at its end.
+
     Args:
         datasets: Names under `sources` in params.yaml. Default: its `datasets`.
         hours: After so many the run is ended.
@@ -45,18 +47,20 @@ def weekly(datasets: list[str] | None = None, hours: float | None = None) -> Sta
         return Failed(message=str(error))
     except NoTurnError as error:
         return Failed(name="TimedOut", message=f"{error}; raise hours")
-    failed = [a.state for a in answers.values() if not a.state.is_completed()]
-    if failed:
-        return Failed(message="\n".join(state.message or "" for state in failed))
-    return _verdict({name: answer.found for name, answer in answers.items()})
+    return _verdict(answers)
 
 
 def _answers(plan: Plan, limits: Limits, name: str) -> dict[str, Answer]:
     log, answers = get_run_logger().info, {}
     with workspace(plan, name, log, limits.left()) as root:
         for dataset in plan.datasets:
-            with slot(dataset, log, limits.left()):
-                answers[dataset] = _look(limits, root, dataset)
+            try:
+                with slot(dataset, log, limits.left()):
+                    answers[dataset] = _look(limits, root, dataset)
+            except NoTurnError as error:
+                words = f"{error}; raise hours"
+                answers[dataset] = Answer(Failed(name="TimedOut", message=words))
+                break  # nor is there time for the others
     return answers
 
 
@@ -67,7 +71,20 @@ def _look(limits: Limits, root: Path, dataset: str) -> Answer:
     return ask("reevaluate", dataset, root, limit=limits.left())
 
 
-def _verdict(found: dict[str, dict[str, Any]]) -> State[Any]:
+def _verdict(answers: dict[str, Answer]) -> State[Any]:
+    """Drift is told whatever became of the other data sets."""
+    failed = [a.state for a in answers.values() if not a.state.is_completed()]
+    found = {name: a.found for name, a in answers.items() if a.state.is_completed()}
+    drifted = _tell(found) if found else []
+    if failed:
+        said = [state.message or str(state.name) for state in failed]
+        return Failed(name=str(failed[0].name), message="\n".join(said))
+    words = "\n".join(f"{name}: {answer['why']}" for name, answer in found.items())
+    return Completed(name="Drift" if drifted else "Completed", message=words)
+
+
+def _tell(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Write the table, send a message for each that drifted; return their names."""
     rows = [
         {"data set": name, "drift": answer["drift"], "why": answer["why"]}
         for name, answer in found.items()
@@ -77,5 +94,4 @@ def _verdict(found: dict[str, dict[str, Any]]) -> State[Any]:
     for name in drifted:
         why, warn = str(found[name]["why"]), get_run_logger().warning
         notify(f"kmunet: {name} has drifted", why, warn)
-    words = "\n".join(f"{row['data set']}: {row['why']}" for row in rows)
-    return Completed(name="Drift" if drifted else "Completed", message=words)
+    return drifted

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 from prefect import get_client
@@ -19,6 +20,7 @@ from flows import retries
 from flows import weekly as weekly_module
 from flows.ask import Answer
 from flows.backfill import backfill
+from flows.limits import NoTurnError
 from flows.main import kmunet
 from flows.nightly import nightly
 from flows.sweep import sweep
@@ -197,9 +199,49 @@ def test_drift_is_told(here, endpoint, monkeypatch):
     assert state.message == "busi: IoU 0.4, below 0.5\ncvc: all well"
     assert [found["title"] for found in arrived] == ["kmunet: busi has drifted"]
     found["cvc"] = Answer(Failed(message="MLflow is away"))
-    assert weekly(return_state=True).message == "MLflow is away"
-    assert arrived[1]["message"].startswith("MLflow is away")
+    state = weekly(return_state=True)
+    assert (state.message, state.is_failed()) == ("MLflow is away", True)
+    assert arrived[1]["title"] == "kmunet: busi has drifted"  # though cvc failed
+    assert arrived[2]["message"].startswith("MLflow is away")
     Secret(value="").save("kmunet-notify", overwrite=True)
+
+
+def test_drift_is_told_where_time_was_too_short_for_the_next(
+    here, endpoint, monkeypatch
+):
+    def ask(module, dataset, root, **_):
+        return Answer(Completed(), {"drift": True, "why": f"{dataset}: worse"})
+
+    def turn(dataset, *_):
+        if dataset == "cvc":
+            raise NoTurnError("cvc: another run had it all the time")
+        return nullcontext()
+
+    monkeypatch.setattr(weekly_module, "ask", ask)
+    monkeypatch.setattr(weekly_module, "slot", turn)
+    (here / "data" / "raw" / "cvc").mkdir()
+    state = weekly(["busi", "cvc"], return_state=True)
+    assert (state.name, state.type.value) == ("TimedOut", "FAILED")
+    assert "cvc: another run had it" in state.message
+    assert endpoint[0][0]["title"] == "kmunet: busi has drifted"
+
+
+def test_a_data_set_that_is_broken_stops_no_training_of_another(
+    here, tmp_path, monkeypatch
+):
+    def ask(module, dataset, root, *arguments):
+        return Answer(Completed(), {"train": True, "why": f"{dataset}: new"})
+
+    monkeypatch.setattr(nightly_module, "ask", ask)
+    trained = []
+    monkeypatch.setattr(
+        nightly_module, "kmunet", lambda **asked: trained.append(asked) or Completed()
+    )
+    gone = f"file://{tmp_path}/gone.zip"
+    state = nightly(["cvc", "busi"], raw={"cvc": gone}, return_state=True)
+    assert state.is_failed()
+    assert "gone.zip" in state.message
+    assert [own["datasets"] for own in trained] == [["busi"]]
 
 
 def test_a_night_refreshes_imports(here, tmp_path, monkeypatch):
