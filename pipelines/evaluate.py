@@ -4,9 +4,6 @@ Writes metrics/<data set>.json and reports/<data set>/ (docs/metrics.md defines 
 numbers). Both appear only when all of it is done; a rerun gives the same bytes.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 
 from kmunet.config import EvaluateParams, Params
@@ -39,7 +36,7 @@ def run(params: Params, paths: Paths) -> None:
         scored = score(predictor, packed, params.evaluate, preds)
         report = _report(params, paths, packed, predictor, scored, history)
     _write(paths, report)
-    print(_headline(paths, report.metrics), flush=True)
+    print(_headline(paths, report), flush=True)
 
 
 def _report(
@@ -68,7 +65,13 @@ def _report(
         confidence=params.evaluate.confidence,
         examples=_examples(packed, scored, params.evaluate),
         classes=packed.classes,
+        selected_on_test=_selects_on_test(packed),
+        notes=packed.division["notes"],
     )
+
+
+def _selects_on_test(packed: PackedSet) -> bool:
+    return bool(packed.division["settings"]["protocol"] == "paper")
 
 
 def _load_predictor(params: Params, paths: Paths, packed: PackedSet) -> Predictor:
@@ -105,11 +108,13 @@ def _write(paths: Paths, report: Report) -> None:
     write_metrics(paths.metrics, report.metrics)
 
 
-def _headline(paths: Paths, metrics: Mapping[str, Any]) -> str:
-    iou = metrics["iou"]
+def _headline(paths: Paths, report: Report) -> str:
+    metrics, iou = report.metrics, report.metrics["iou"]
+    too_good = " that its epoch was selected on" if report.selected_on_test else ""
     return (
         f"{paths.dataset}: IoU {iou['mean']:.4f} [{iou['low']:.4f}, {iou['high']:.4f}],"
-        f" Dice {metrics['dice']['mean']:.4f} on {metrics['images']} test images, "
+        f" Dice {metrics['dice']['mean']:.4f} on {metrics['images']} test images"
+        f"{too_good}, "
         f"{metrics['misses']} misses, {metrics['false_alarms']} false alarms; "
         f"report: {(paths.report / 'report.html').relative_to(paths.root)}"
     )

@@ -41,6 +41,8 @@ class Report:
     confidence: float  # of the intervals in metrics
     examples: Sequence[Example]
     classes: Sequence[str] = ("lesion",)
+    selected_on_test: bool = False  # the epoch, as protocol 'paper' does
+    notes: Sequence[str] = ()  # on the split
 
     @property
     def colours(self) -> dict[str, str]:

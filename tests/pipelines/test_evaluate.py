@@ -161,6 +161,25 @@ def test_a_rerun_gives_the_same_bytes_and_names_no_place(done, workspace):
         assert str(workspace.root).encode() not in data, name
 
 
+def test_it_says_what_the_epoch_was_selected_on(done, workspace, capsys):
+    page = (done.report / "report.html").read_text()
+    assert "that it was neither trained nor selected on;" in page
+    assert "Note:" not in page
+    section = PARAMS.split.model_copy(update={"protocol": "paper"})
+    published = PARAMS.model_copy(update={"split": section})
+    shutil.rmtree(workspace.model)
+    split.run(published, workspace)
+    write_model(workspace)
+    evaluate.run(published, workspace)
+    page = (workspace.report / "report.html").read_text()
+    assert (
+        "5 test images that it was not trained on, but its epoch was selected" in page
+    )
+    assert "neither trained" not in page
+    assert "<p>Note: protocol &#39;paper&#39; selects the epoch on the images" in page
+    assert "on 5 test images that its epoch was selected on," in capsys.readouterr().out
+
+
 def test_the_threshold_of_the_params_is_the_one_used(workspace):
     def with_threshold(value: float):
         changed = PARAMS.evaluate.model_copy(update={"threshold": value})
