@@ -8,6 +8,7 @@ grid of the same size or better (Bergstra & Bengio, JMLR 2012). The n-th draw de
 the seed, n and the key alone: more trials later go on from those that are there.
 """
 
+import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from pipelines.sweep_plan import changed
 SECTIONS = ("augment", "presets", "model", "train", "recipe")
 RANGES = ("uniform", "loguniform", "randint")
 _DIGITS = 3  # of what is drawn from a range
-_TRIES = 50  # for each trial that is asked for
+TRIES = 50  # draws for each trial that is asked for
 
 
 @dataclass(frozen=True)
@@ -91,19 +92,18 @@ def read_space(path: Path, params: Params) -> Space:
     return space
 
 
-def draw(space: Space, trials: int, seed: int) -> list[dict[str, Value]]:
-    """As many different draws, or all there are of a space with fewer values."""
-    found: list[dict[str, Value]] = []
-    for number in range(trials * _TRIES):
+def draws(space: Space, trials: int, seed: int) -> Iterator[dict[str, Value]]:
+    """Different draws, the n-th of them whatever `trials`; TRIES of these are made."""
+    seen: set[str] = set()
+    for number in range(trials * TRIES):
         own = {
             key: values.draw(np.random.default_rng([seed, number, _code(key)]))
             for key, values in space.items()
         }
-        if own not in found:
-            found.append(own)
-        if len(found) == trials:
-            break
-    return found
+        text = json.dumps(own, sort_keys=True)
+        if text not in seen:
+            seen.add(text)
+            yield own
 
 
 def expanded(params: Params, changes: Mapping[str, Value]) -> dict[str, Value]:

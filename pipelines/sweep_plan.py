@@ -4,7 +4,7 @@ A trial is named by a hash of its parameters, data, split and code, as a trainin
 is: what is finished is found again, what is half done goes on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,22 +55,30 @@ def plan_folds(
     ]
 
 
-def plan_one(
+def plan_different(
     root: Path,
     params: Params,
     dataset: str,
-    values: Sequence[Mapping[str, Value]],
-    changes: Sequence[Mapping[str, Value]],
-) -> list[Trial]:
-    """A trial for each of the `values`; `changes` are those to call it by."""
+    asked: Iterable[tuple[Mapping[str, Value], Mapping[str, Value]]],
+) -> Iterator[Trial]:
+    """A trial for each values and changes to call it by, one at a time.
+
+    Values may be of no account, as those of a preset that is not in use: of those that
+    are the same training, the first alone.
+    """
     prepared = open_dataset(root, params, dataset)
-    trials = []
-    for own, called in zip(values, changes, strict=True):
-        chosen = changed(params, own)
-        packed = divided_in_passing(prepared, chosen)
-        check_before_start(chosen, packed)
-        trials.append(_trial(dataset, chosen, packed, called))
-    return trials
+    divisions: dict[str, PackedSet] = {}
+    seen: set[str] = set()
+    for values, changes in asked:
+        own = changed(params, values)
+        key = f"{own.split.model_dump_json()} {own.train.size}"
+        if key not in divisions:
+            divisions[key] = divided_in_passing(prepared, own)
+        trial = _trial(dataset, own, divisions[key], changes)
+        if trial.name not in seen:
+            seen.add(trial.name)
+            check_before_start(own, divisions[key])
+            yield trial
 
 
 def _plan_dataset(

@@ -3,7 +3,8 @@
 import argparse
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from pipelines.paths import state_dir
 from pipelines.ray_search import Rules, run_search
 from pipelines.ray_trials import Share
 from pipelines.report_folder import report_folder
-from pipelines.search_space import draw, expanded, read_space
+from pipelines.search_space import TRIES, draws, expanded, read_space
 from pipelines.sweep_log import Outcome
-from pipelines.sweep_plan import Trial, changed, notes_of, plan_one
+from pipelines.sweep_plan import Trial, changed, notes_of, plan_different
 from pipelines.sweep_session import Begun, base_params, begun, given, share
 from pipelines.sweep_trial import make_job
 
@@ -34,10 +35,14 @@ def sweep_search(arguments: argparse.Namespace, root: Path) -> int:
     if arguments.out:
         report_folder(arguments.out, "summary.json")
     space = read_space(arguments.search, params)
-    drawn = draw(space, arguments.trials, arguments.search_seed)
-    if len(drawn) < arguments.trials:
-        print(f"note: {arguments.search} has {len(drawn)} different draws, not more")
-    trials = _plan(root, params, dataset, values, drawn)
+    wanted = int(arguments.trials)
+    drawn = draws(space, wanted, arguments.search_seed)
+    trials = _plan(root, params, dataset, values, drawn, wanted)
+    if len(trials) < wanted:
+        print(
+            f"note: {arguments.search}: {len(trials)} different trainings in "
+            f"{wanted * TRIES} draws, not more"
+        )
     rules = _rules(arguments, trials)
     kind = {
         "space": {key: str(values) for key, values in space.items()},
@@ -71,17 +76,23 @@ def _plan(
     params: Params,
     dataset: str,
     values: Mapping[str, Value],
-    drawn: Sequence[Mapping[str, Value]],
+    drawn: Iterable[Mapping[str, Value]],
+    wanted: int,
 ) -> list[Trial]:
-    """A trial a draw. --set stands over a recipe, a key of the space over both."""
+    """As many different trials. --set stands over a recipe, a searched key over both.
+
+    Fewer where the draws have no more.
+    """
     base = load_params(root / "params.yaml")
-    whole: list[dict[str, Value]] = []
-    for own in drawn:
-        plain = {key: value for key, value in own.items() if key != "recipe"}
-        chosen = {**expanded(params, own), **values, **plain}
-        _check(base, changed(base, chosen), dataset)
-        whole.append({**chosen, "train.workers": 1})
-    trials = plan_one(root, params, dataset, whole, drawn)
+
+    def asked() -> Iterator[tuple[dict[str, Value], Mapping[str, Value]]]:
+        for own in drawn:
+            plain = {key: value for key, value in own.items() if key != "recipe"}
+            chosen = {**expanded(params, own), **values, **plain}
+            _check(base, changed(base, chosen), dataset)
+            yield {**chosen, "train.workers": 1}, own
+
+    trials = list(islice(plan_different(root, params, dataset, asked()), wanted))
     for trial in trials:
         if trial.fingerprint != trials[0].fingerprint:
             raise ConfigError(

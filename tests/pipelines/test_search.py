@@ -3,13 +3,16 @@
 import csv
 import json
 import os
+from itertools import islice
 
 import pytest
 import yaml
 
 from kmunet.config import parse_params
 from kmunet.errors import ConfigError
-from pipelines.search_space import draw, read_space
+from pipelines import sweep_search
+from pipelines.search_space import draws, read_space
+from pipelines.sweep_plan import plan_different
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +52,9 @@ def test_draws_are_in_range_and_more_of_them_begin_with_the_same(tmp_path, param
         "train.loss": ["bce_dice", "tversky"],
         "model.widths": [[8, 8, 8], [16, 24, 32]],
     })  # fmt: skip
-    found = draw(space, 40, seed=3)
-    assert found[:5] == draw(space, 5, seed=3)
-    assert found != draw(space, 40, seed=4)
+    found = list(islice(draws(space, 40, seed=3), 40))
+    assert found[:5] == list(islice(draws(space, 5, seed=3), 5))
+    assert found != list(islice(draws(space, 40, seed=4), 40))
     assert all(1e-4 <= own["train.lr"] <= 1e-2 for own in found)
     below = sum(own["train.lr"] < 1e-3 for own in found)
     assert 10 < below < 30  # half of them, on a scale of logarithms
@@ -61,7 +64,19 @@ def test_draws_are_in_range_and_more_of_them_begin_with_the_same(tmp_path, param
 
 def test_a_small_space_has_no_draw_twice(tmp_path, params):
     space = space_of(tmp_path, params, **{"train.loss": ["bce_dice", "tversky"]})
-    assert len(draw(space, 9, seed=0)) == 2
+    assert len(list(draws(space, 9, seed=0))) == 2
+
+
+def test_draws_of_the_same_training_are_one_trial(workspace, tmp_path, params):
+    space = space_of(tmp_path, params, **{
+        "augment": ["none", "paper"],
+        "presets.paper.0.args.p": {"uniform": [0.1, 0.9]},  # no part of `none`
+    })  # fmt: skip
+    asked = [(own, own) for own in islice(draws(space, 8, seed=0), 8)]
+    found = list(plan_different(workspace, params, "synthetic", asked))
+    without = [trial for trial in found if trial.changes["augment"] == "none"]
+    assert len(without) == 1
+    assert 1 < len({trial.name for trial in found}) == len(found) < 8
 
 
 @pytest.mark.parametrize(
@@ -118,6 +133,7 @@ def test_a_recipe_of_a_space_makes_no_data(workspace, helpers, recipe, message):
 def searched(helpers, workspace):
     """One after the other; IoU hangs on the threshold, whatever is learnt."""
     space = {"train.threshold": [1.0e-6, 0.999, 0.998]}
+    space["presets.ultrasound.0.args.p"] = {"uniform": [0.1, 0.9]}  # not in use
     (workspace / "space.yaml").write_text(yaml.safe_dump(space))
     line = "synthetic --search space.yaml --trials 3 --search-seed 1 --grace 1"
     line += " --cpus 4 --out report"
@@ -142,7 +158,8 @@ def test_the_best_is_told_with_its_curve(searched, workspace):
     assert "train.threshold" in found["best"]
     page = (workspace / "report/report.html").read_text()
     assert page.count("<polyline") == 3
-    assert "--seeds 1 2 3 --set train.threshold=0.99" in page
+    assert "--seeds 1 2 3 --set presets" in page
+    assert "--set train.threshold=0.99" in page
 
 
 def test_no_test_image_is_scored(searched, helpers, workspace):
@@ -158,11 +175,17 @@ def test_no_test_image_is_scored(searched, helpers, workspace):
     assert "report.html" in files
 
 
-def test_the_same_again_trains_nothing(searched, helpers, workspace, capsys):
+def test_the_same_again_trains_nothing(
+    searched, helpers, workspace, capsys, monkeypatch
+):
+    monkeypatch.setattr(sweep_search, "run_search", None)  # Ray is not asked
     before = (workspace / "report/trials.csv").read_bytes()
     assert helpers.kmunet_sweep(searched) == 0
     assert "3 of them are over already" in capsys.readouterr().out
     assert (workspace / "report/trials.csv").read_bytes() == before
+    assert helpers.kmunet_sweep(searched.replace("--trials 3", "--trials 4")) == 0
+    said = capsys.readouterr().out
+    assert "space.yaml: 3 different trainings in 200 draws, not more" in said
 
 
 @pytest.mark.parametrize(
