@@ -1,7 +1,7 @@
 """`kmunet verify RUN`: replay the first steps of a training; does it reproduce?
 
 RUN is a model folder (models/busi) with a receipt. The recorded parameters are run on
-the data that lie here now; losses are compared bit by bit.
+the data that lie here now, divided as then; losses are compared bit by bit.
 """
 
 import argparse
@@ -9,15 +9,16 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kmunet.errors import CheckpointError, TrainingStoppedError
+from kmunet.errors import CheckpointError, DataError, TrainingStoppedError
 
 if TYPE_CHECKING:
     from kmunet.config import Params
+    from kmunet.data.store import PackedSet
     from kmunet.training.reporter import Pictures, Progress, Reporter
     from pipelines.paths import Paths
     from pipelines.receipt import Receipt
@@ -31,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Replay and print the verdict; 0 where the losses are the same, else 1."""
     from kmunet.config import parse_params
-    from kmunet.data.store import open_packed
     from pipelines.paths import Paths
     from pipelines.receipt import read_receipt
     from pipelines.train import receipt
@@ -44,13 +44,29 @@ def run(arguments: argparse.Namespace) -> int:
         )
     params = parse_params(then.params, f"{arguments.folder}: receipt")
     paths = Paths(Path.cwd(), then.dataset)
-    packed = open_packed(paths.prepared, paths.splits, params.train.size)
-    now = receipt(params, then.dataset, packed, [])
-    for difference in then.differences(now):
-        print(f"differs: {difference}")
-    losses = replay(params, paths, len(then.losses))
+    with tempfile.TemporaryDirectory(prefix="kmunet-split-") as folder:
+        packed = open_divided(params, paths, Path(folder, "split"))
+        now = receipt(params, then.dataset, packed, [])
+        for difference in then.differences(now):
+            print(f"differs: {difference}")
+        losses = replay(params, paths, packed, len(then.losses))
     print(verdict(then, losses))
     return 0 if losses == then.losses else 1
+
+
+def open_divided(params: "Params", paths: "Paths", folder: Path) -> "PackedSet":
+    """The data as these parameters divide them: data/splits, or made in `folder`.
+
+    A fold of a comparison or a sweep has never been in data/splits.
+    """
+    from kmunet.data.store import open_packed, open_prepared
+    from pipelines.folds import divided
+
+    with suppress(DataError):
+        packed = open_packed(paths.prepared, paths.splits, params.train.size)
+        if packed.division["settings"] == params.split.model_dump(mode="json"):
+            return packed
+    return divided(open_prepared(paths.prepared), params, folder)
 
 
 def verdict(then: "Receipt", losses: list[float]) -> str:
@@ -79,17 +95,18 @@ def _elastic(then: "Receipt") -> str:
     )
 
 
-def replay(params: "Params", paths: "Paths", steps: int) -> list[float]:
+def replay(
+    params: "Params", paths: "Paths", packed: "PackedSet", steps: int
+) -> list[float]:
     """The losses of the first steps, trained as the stage does, and left at that."""
-    from kmunet.data.store import open_packed
     from pipelines.ray_backend import run_on_ray
     from pipelines.ray_cluster import shutdown
     from pipelines.train import check_before_start, cluster_for, worker_config
 
     os.environ.pop("RAY_ADDRESS", None)  # its files are on this machine
-    packed = open_packed(paths.prepared, paths.splits, params.train.size)
     check_before_start(params, packed)
-    config = worker_config(params, paths) | {"steps": steps}
+    splits = {"folder": str(packed.splits), "content": None}
+    config = worker_config(params, paths) | {"splits": splits, "steps": steps}
     with tempfile.TemporaryDirectory(prefix="kmunet-verify-") as folder:
         cluster = replace(
             cluster_for(params, paths, packed), storage=Path(folder), name="replay"
