@@ -12,7 +12,7 @@ from kmunet.data.digest import sha256_of
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.device import choose_device
 from kmunet.errors import CheckpointError
-from kmunet.evaluation import breakdown
+from kmunet.evaluation import breakdown, too_few
 from kmunet.inference import Predictor, read_history
 from kmunet.report import (
     Example,
@@ -37,6 +37,8 @@ def run(params: Params, paths: Paths) -> None:
         report = _report(params, paths, packed, predictor, scored, history)
     _write(paths, report)
     print(_headline(paths, report), flush=True)
+    for note in report.notes:
+        print(f"note: {note}", flush=True)
 
 
 def _report(
@@ -66,8 +68,14 @@ def _report(
         examples=_examples(packed, scored, params.evaluate),
         classes=packed.classes,
         selected_on_test=_selects_on_test(packed),
-        notes=packed.division["notes"],
+        notes=_notes(packed, metrics["groups"]),
     )
+
+
+def _notes(packed: PackedSet, groups: int) -> list[str]:
+    """What is to be known of the split and of intervals over its test images."""
+    few = too_few(groups)
+    return [*packed.division["notes"], *([few] if few else [])]
 
 
 def _selects_on_test(packed: PackedSet) -> bool:

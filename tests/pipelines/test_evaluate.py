@@ -177,7 +177,11 @@ def test_it_says_what_the_epoch_was_selected_on(done, workspace, capsys):
     )
     assert "neither trained" not in page
     assert "<p>Note: protocol &#39;paper&#39; selects the epoch on the images" in page
-    assert "on 5 test images that its epoch was selected on," in capsys.readouterr().out
+    assert "Note: the test images are of 5 independent groups" in page
+    said = capsys.readouterr().out
+    assert "on 5 test images that its epoch was selected on," in said
+    assert "note: protocol 'paper' selects the epoch" in said
+    assert "intervals over so few are too narrow" in said
 
 
 def test_the_threshold_of_the_params_is_the_one_used(workspace):
