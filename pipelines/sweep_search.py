@@ -40,8 +40,8 @@ def sweep_search(arguments: argparse.Namespace, root: Path) -> int:
     trials = _plan(root, params, dataset, values, drawn, wanted)
     if len(trials) < wanted:
         print(
-            f"note: {arguments.search}: {len(trials)} different trainings in "
-            f"{wanted * TRIES} draws, not more"
+            f"note: {arguments.search}: {wanted * TRIES} draws gave {len(trials)} of "
+            f"{wanted} different trainings"
         )
     rules = _rules(arguments, trials)
     kind = {

@@ -3,11 +3,8 @@
 import csv
 import dataclasses
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +30,6 @@ from pipelines.comparison.memory import memory, peak_memory
 from pipelines.comparison.request import Limit, open_data, open_folds, plan_runs
 from pipelines.comparison.show import print_table
 from pipelines.paths import Paths
-from pipelines.receipt import read_receipt
 
 ROOT = Path(__file__).parents[2]
 MODELS = ["u_kan", "km_unet"]
@@ -305,32 +301,6 @@ def test_a_budgeted_model_cannot_be_replayed_and_says_so(workspace, done, capsys
     (planned,) = plan_runs(params, paths, [packed], ["u_kan"], [seed], limit)
     assert main(["verify", str(planned.weights)]) == 2
     assert "within a budget of 2 steps" in capsys.readouterr().err
-
-
-def test_a_fold_is_replayed_on_its_own_images(workspace, tmp_path):
-    paths, _ = workspace
-    several = ("--models", "u_kan", "--folds", "3", "--out", str(tmp_path / "out"))
-    assert compare(paths, *several, "--epochs", "1") == 0
-    receipts = (paths.root / ".kmunet" / "compare").glob("*/model/*/receipt.json")
-    (second,) = [
-        file.parent
-        for file in receipts
-        if (found := read_receipt(file.parent)).params["split"]["fold"] == 1
-        and not found.budget
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "kmunet", "verify", str(second)],
-        cwd=paths.root,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    losses = len(read_receipt(second).losses)
-    said = f"synthetic: reproduces: the first {losses} losses are the same bits"
-    assert done.stdout.strip() == said  # and nothing of other data
 
 
 def test_a_folder_of_other_things_is_not_replaced(workspace, tmp_path, capsys):
