@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from kmunet.class_names import check_class_names
 from kmunet.errors import ConfigError
 from kmunet.widths import check_widths
 
@@ -71,6 +72,15 @@ class SourceParams(Section):
     def _prepare_a_size_once(self) -> "SourceParams":
         if len(set(self.sizes)) < len(self.sizes):
             raise ValueError(f"sizes {list(self.sizes)}: each once")
+        return self
+
+    @model_validator(mode="after")
+    def _name_classes_once(self) -> "SourceParams":
+        # Here already: MLflow, which refuses names, comes last.
+        try:
+            check_class_names(self.classes or ())
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
         return self
 
 

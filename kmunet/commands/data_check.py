@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kmunet.class_names import check_class_names
 from kmunet.data.pairs import Pair, Source
 from kmunet.data.remote import default_cache, localize
 from kmunet.data.sources import KINDS, open_source
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check and write the report; the exit code. Raises KMUNetError for arguments."""
+    check_class_names(arguments.classes or ())
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     try:

@@ -122,6 +122,13 @@ def test_another_data_set_is_an_error_in_the_report_too(lesions, tmp_path, capsy
         main(["data", "check", "nothing", str(lesions), "--out", str(tmp_path / "o")])
 
 
+def test_classes_that_no_metric_can_be_called_by_are_refused(lesions, tmp_path, capsys):
+    line = ["data", "check", "folder", str(lesions), "--out", str(tmp_path / "out")]
+    assert main([*line, "--classes", "tumor (core)", "edema"]) == 2
+    assert "classes: 'tumor (core)': metrics are called by" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_names_are_escaped(tmp_path, lesions):
     for folder in ("images", "masks"):
         source = lesions / folder / "synthetic_0000.png"

@@ -16,11 +16,12 @@ PLUMBING = {"pipelines/stage", "pipelines/paths", "pipelines/quiet",
             "pipelines/progress", "pipelines/signals", "pipelines/__init__",
             "kmunet/__init__",
             "kmunet/errors", "kmunet/config", "kmunet/device",
-            "kmunet/widths", "pipelines/profile", "pipelines/storage",
+            "kmunet/class_names", "kmunet/widths", "kmunet/yaml_file",
+            "pipelines/profile", "pipelines/storage",
             "pipelines/ray_checkpoints", "pipelines/ray_cluster",
             "pipelines/ray_code", "pipelines/ray_join",
             "pipelines/patient_files", "pipelines/address",
-            "pipelines/tracking_store"}  # fmt: skip
+            "pipelines/tracking_place", "pipelines/tracking_store"}  # fmt: skip
 # Look on and tell others: neither they nor what they import for it decide a value.
 ONLOOKERS = {"pipelines/live", "pipelines/onlookers", "pipelines/tracking_live"}
 

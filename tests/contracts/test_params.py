@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
+from mlflow.utils.validation import _validate_metric
 
 from kmunet.config import load_params, parse_params
 from kmunet.errors import ConfigError
@@ -89,6 +91,32 @@ def test_sizes_are_a_list(raw, sizes, message):
     raw["sources"]["busi"] = {"kind": "busi", **sizes}
     with pytest.raises(ConfigError, match=message):
         parse_params(raw)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tumor", "Drüse 2", "T2/core.a:b-c_d", "./x", "x/..", "tumor (core)", "a,b",
+     "a//b", "a/../b", "a/./b", "tumor\n", "x" * 200, "x" * 230],
+)  # fmt: skip
+def test_classes_are_called_what_mlflow_takes_for_a_metric(raw, name):
+    raw["sources"]["busi"] = {"kind": "folder", "sizes": [64], "classes": ["b", name]}
+    try:
+        _validate_metric(f"test.classes.{name}.false_alarms", 1.0, 1, 0)
+    except MlflowException:
+        with pytest.raises(ConfigError, match=r"sources\.busi: classes: '.*letters"):
+            parse_params(raw)
+    else:
+        assert parse_params(raw).sources["busi"].classes == ("b", name)
+
+
+def test_a_class_has_a_name_and_no_other_has_it(raw):
+    raw["sources"]["busi"] = {"kind": "folder", "sizes": [64], "classes": ["b", "b"]}
+    with pytest.raises(ConfigError, match=r"sources\.busi: classes: 'b' is .* twice"):
+        parse_params(raw)
+    for name in ("", " "):
+        raw["sources"]["busi"]["classes"] = ["b", name]
+        with pytest.raises(ConfigError, match=r"sources\.busi: classes: ' ?': metrics"):
+            parse_params(raw)
 
 
 def test_the_size_to_train_at_is_one_of_them(raw):
