@@ -29,6 +29,7 @@ from kmunet.data.shards import Shards
 from kmunet.errors import ServiceError, UnavailableError
 from pipelines.address import shown
 from pipelines.paths import state_dir
+from pipelines.tracking_place import storing
 from pipelines.tracking_store import answering, choose_store, experiment, is_away
 
 __all__ = [
@@ -116,7 +117,8 @@ class Registry:
         It is the run of the training that made these weights, where there is one that
         is no version's yet and has the same parameters; else a new one.
         """
-        with answering(self.uri), self._run(record) as run:
+        stored = storing(self.client, self.experiment)
+        with answering(self.uri), stored, self._run(record) as run:
             _log(record, self._epochs(run.info.run_id))
             info = mlflow.pyfunc.log_model(
                 name="model",

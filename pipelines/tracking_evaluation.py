@@ -13,6 +13,7 @@ import numpy as np
 
 from pipelines.inputs import INPUTS
 from pipelines.tracking import ModelVersion, Registry
+from pipelines.tracking_place import storing
 from pipelines.tracking_store import answering
 
 
@@ -56,7 +57,11 @@ def log_look(
         "data_fingerprint": fingerprint,
     }
     name = f"look at version {version.version}"
-    with answering(registry.uri), mlflow.start_run(run_name=name, tags=tags) as run:
+    with (
+        answering(registry.uri),
+        storing(registry.client, registry.experiment),
+        mlflow.start_run(run_name=name, tags=tags) as run,
+    ):
         mlflow.log_metrics(dict(metrics))
         values = np.broadcast_to(np.uint8(0), shape)  # takes no memory
         mlflow.log_input(

@@ -15,6 +15,7 @@ from mlflow.entities import Metric, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from pipelines.paths import state_dir
+from pipelines.tracking_place import storing
 from pipelines.tracking_store import (
     answering,
     choose_store,
@@ -90,8 +91,9 @@ class SweepRuns:
         """Close the parent with the aggregated metrics and the files of `folder`."""
         with answering(self.uri):
             log_params(self.client, self.parent, params)
-            self.client.log_artifacts(self.parent, str(folder))
-            self._close(self.parent, status, metrics, {})
+            self._close(self.parent, status, metrics, {})  # whatever the files' place
+            with storing(self.client, self.experiment):
+                self.client.log_artifacts(self.parent, str(folder))
 
     def abandon(self, status: str) -> None:
         """Close the runs that are still open, the parent last."""
