@@ -8,6 +8,7 @@ sweep that was stopped, it reports again first, so that the rungs are as they we
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from pipelines.ray_trials import (
     Outcome,
     Share,
     guarded,
+    lost,
 )
 from pipelines.sweep_trial import best_epoch, run_trial, workplace
 
@@ -36,6 +38,7 @@ _SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the sweep's
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the trials' own checkpoints are what counts
 }
+_FAILURE = re.compile(r"^Failure # \d+ \(.*\)$", re.MULTILINE)
 OnEnd = Callable[[str, Outcome], None]
 
 
@@ -218,7 +221,7 @@ class _Watch(tune.Callback):  # type: ignore[misc]
     ) -> None:
         name = trial.config["name"]
         self.running.discard(name)
-        self._end(name, {"status": "failed", "message": "its process was lost"})
+        self._end(name, lost(_said(trial)))
 
     def drain(self) -> None:
         """Take what the trials have posted."""
@@ -232,6 +235,15 @@ class _Watch(tune.Callback):  # type: ignore[misc]
         if name not in self.over:
             self.over.add(name)
             self.on_end(name, outcome)
+
+
+def _said(trial: Any) -> str:
+    """Of its last failure: Tune tells a callback nothing, and has written it here."""
+    try:
+        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    except (OSError, TypeError):  # none was written
+        text = ""
+    return _FAILURE.split(text)[-1].strip() or "Ray Tune does not say why"
 
 
 class _Drained(tune.Stopper):  # type: ignore[misc]

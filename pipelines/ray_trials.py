@@ -1,6 +1,7 @@
 """Trials as Ray tasks: one process each, with a share of the CPUs and GPUs."""
 
 import math
+import re
 import threading
 import time
 import traceback
@@ -21,6 +22,7 @@ from pipelines.sweep_trial import run_trial
 Outcome = dict[str, Any]
 OnEvent = Callable[[dict[str, Any]], None]
 _BETWEEN = 2.0  # seconds between two words on progress
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,17 @@ def _outcome(ended: Any) -> Outcome:
     try:
         found: Outcome = ray.get(ended)
     except ray.exceptions.RayError as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return {"status": "failed", "message": f"its process was lost: {lines[0]}"}
+        return lost(str(error) or type(error).__name__)
     return found
+
+
+def lost(said: str) -> Outcome:
+    """What became of a trial that ended outside of `guarded`, by what Ray says of it.
+
+    Below Ray's own line, that of a task, the cause is the last one. All of it is kept.
+    """
+    text = _COLOUR.sub("", said).strip()
+    lines = text.splitlines()
+    of_task = lines[0].startswith("ray::")
+    message = lines[-1] if of_task else f"its process was lost: {lines[0]}"
+    return {"status": "failed", "message": message, "traceback": text}
