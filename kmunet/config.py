@@ -7,7 +7,6 @@ names the key. Nothing else in the project reads params.yaml.
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -22,6 +21,7 @@ from pydantic import (
 from kmunet.class_names import check_class_names
 from kmunet.errors import ConfigError
 from kmunet.widths import check_widths
+from kmunet.yaml_file import read_yaml
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -360,21 +360,6 @@ def parse_params(raw: Any, origin: str = "params.yaml") -> Params:
 def load_params(path: Path) -> Params:
     """Read params.yaml. Raises ConfigError naming the file or the key."""
     return parse_params(read_yaml(path), str(path.name))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a mapping, unchecked. Raises ConfigError naming the file and the line."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file; run from the project's root"
-        ) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: holds no keys; `git checkout {path.name}` restores")
-    return raw
 
 
 def _explain(error: ValidationError, origin: str) -> str:

@@ -11,8 +11,9 @@ from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from kmunet.config import Params, parse_params, read_yaml
+from kmunet.config import Params, parse_params
 from kmunet.errors import ConfigError
+from kmunet.yaml_file import read_yaml
 
 Scalar = bool | int | float | str | None
 Value = Scalar | list[Scalar]

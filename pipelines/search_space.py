@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from kmunet.config import Params, read_yaml
+from kmunet.config import Params
 from kmunet.errors import ConfigError
+from kmunet.yaml_file import read_yaml
 from pipelines.overrides import Value
 from pipelines.sweep_plan import changed
 

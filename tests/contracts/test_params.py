@@ -155,6 +155,11 @@ def test_no_file_and_no_yaml(tmp_path):
     (tmp_path / "params.yaml").write_text("train: [")
     with pytest.raises(ConfigError, match="not valid YAML"):
         load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_bytes(b"datasets: [synthetic]\n# 5 \xb5m\n")
+    with pytest.raises(ConfigError, match=r"params\.yaml: line 2 is not UTF-8 .*0xb5"):
+        load_params(tmp_path / "params.yaml")
+    with pytest.raises(ConfigError, match=r"cannot be read \(Is a directory\)"):
+        load_params(tmp_path)
 
 
 def test_augment_names_a_preset(raw):
