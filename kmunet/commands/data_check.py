@@ -15,7 +15,7 @@ from kmunet.data.pairs import Pair, Source
 from kmunet.data.remote import default_cache, localize
 from kmunet.data.sources import KINDS, open_source
 from kmunet.data.survey import Survey, as_tables, survey
-from kmunet.errors import DataError, SourceError
+from kmunet.errors import ConfigError, DataError, SourceError
 from kmunet.report.data_page import write_data_report
 from kmunet.report.sheets import Tile, write_sheet
 
@@ -43,8 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check and write the report; the exit code. Raises KMUNetError for arguments."""
     check_class_names(arguments.classes or ())
-    out: Path = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
+    out = _folder(arguments.out)
     try:
         paths = [localize(place, arguments.cache) for place in arguments.path]
         source = open_source(
@@ -62,6 +61,16 @@ def run(arguments: argparse.Namespace) -> int:
     for item in tables["errors"][:10]:
         print(f"error: {item['message']}", file=sys.stderr)
     return 1 if tables["errors"] else 0
+
+
+def _folder(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out}: cannot be made ({error.strerror}): name a folder"
+        ) from None
+    return out
 
 
 def _summary(tables: dict[str, Any], page: Path) -> str:

@@ -129,6 +129,13 @@ def test_classes_that_no_metric_can_be_called_by_are_refused(lesions, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_report_that_has_no_folder_is_refused_by_option(lesions, tmp_path, capsys):
+    (tmp_path / "taken").write_text("no folder")
+    out = str(tmp_path / "taken")
+    assert main(["data", "check", "folder", str(lesions), "--out", out]) == 2
+    assert f"error: --out {out}: cannot be made" in capsys.readouterr().err
+
+
 def test_names_are_escaped(tmp_path, lesions):
     for folder in ("images", "masks"):
         source = lesions / folder / "synthetic_0000.png"
