@@ -42,8 +42,8 @@ def expand(path: Path, overrides: Mapping[str, Value]) -> dict[str, Value]:
     name = rest.pop("recipe", None)
     if name is None:
         return rest
-    recipes = read_yaml(path).get("recipes", {})
-    if name not in recipes:
+    recipes = read_yaml(path).get("recipes") or {}
+    if not isinstance(name, str) or name not in recipes:
         raise ConfigError(
             f"override recipe: '{name}' is none of params.yaml's recipes: "
             f"{', '.join(sorted(recipes)) or '(none)'}"

@@ -86,7 +86,7 @@ def read_receipt(folder: Path) -> Receipt:
     """Raises CheckpointError where there is none, or none of this version."""
     try:
         return Receipt(**json.loads((folder / FILE).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"{folder}: has no {FILE}: the model was trained before receipts were "
             "written, or this is no model folder; train it again"

@@ -113,12 +113,12 @@ def expanded(params: Params, changes: Mapping[str, Value]) -> dict[str, Value]:
     name = rest.pop("recipe", None)
     if name is None:
         return rest
-    if name not in params.recipes:
+    if not isinstance(name, str) or name not in params.recipes:
         raise ConfigError(
             f"'{name}' is none of params.yaml's recipes: "
             f"{', '.join(sorted(params.recipes)) or '(none)'}"
         )
-    return {**params.recipes[str(name)], **rest}
+    return {**params.recipes[name], **rest}
 
 
 def _code(key: str) -> int:

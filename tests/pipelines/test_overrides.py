@@ -95,3 +95,5 @@ def test_the_papers_recipe_is_its_codes(path):
 def test_an_unknown_recipe_lists_those_there_are(path):
     with pytest.raises(ConfigError, match=r"'gold' is none of .* recipes: .*paper"):
         expand(path, {"recipe": "gold"})
+    with pytest.raises(ConfigError, match=r"'\['paper', 'best'\]' is none of"):
+        expand(path, {"recipe": ["paper", "best"]})

@@ -61,6 +61,13 @@ def test_damaged_weights_do_not_become_the_model(tmp_path):
     assert not list((tmp_path / "model").iterdir())
 
 
+def test_what_is_no_model_folder_has_no_receipt(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    for name in ("file", "nowhere"):
+        with pytest.raises(CheckpointError, match=f"{name}: has no receipt.json: "):
+            read_receipt(tmp_path / name)
+
+
 def test_a_training_of_some_workers_may_differ_by_their_number():
     then = Receipt("busi", {"train": {"workers": [1, 4]}}, "", "", {}, [0.5, 0.4])
     reason = "train.workers is [1, 4]: another number of workers than then rounds"
