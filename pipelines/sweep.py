@@ -10,6 +10,17 @@ go on where they were stopped.
 import argparse
 from pathlib import Path
 
+from kmunet.errors import ConfigError
+
+# Of a search alone: what they are where they are not given.
+SEARCH = {
+    "trials": 16,
+    "search_seed": 0,
+    "scheduler": "asha",
+    "metric": "val_iou",
+    "grace": None,
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
@@ -21,11 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help=values)
     space = "keys of params.yaml with the values to try (docs/training.md)"
     add("--search", type=Path, metavar="SPACE.YAML", help=space)
-    add("--trials", type=int, default=16, metavar="N", help="of a search; default 16")
-    add("--search-seed", type=int, default=0, metavar="SEED", help="of what is drawn")
-    add("--scheduler", choices=("asha", "none"), default="asha", help="of a search")
+    add("--trials", type=int, metavar="N", help="of a search; default 16")
+    drawn = "of what is drawn; default 0"
+    add("--search-seed", type=int, metavar="SEED", help=drawn)
+    ended = "of a search; default asha"
+    add("--scheduler", choices=("asha", "none"), help=ended)
     kept = "of each epoch, on validation images; default val_iou"
-    add("--metric", choices=("val_iou", "val_dice"), default="val_iou", help=kept)
+    add("--metric", choices=("val_iou", "val_dice"), help=kept)
     cores = "of Ray's CPUs for a trial, as in 0.5; default: train.threads"
     add("--cpus", type=float, metavar="SHARE", help=cores)
     add("--gpus", type=float, metavar="SHARE", help="of a GPU, as in 0.25")
@@ -42,5 +55,18 @@ def run(arguments: argparse.Namespace) -> int:
     from pipelines.sweep_folds import sweep_folds
     from pipelines.sweep_search import sweep_search
 
+    _fill(arguments)
     conduct = sweep_search if arguments.search else sweep_folds
     return conduct(arguments, Path.cwd())
+
+
+def _fill(arguments: argparse.Namespace) -> None:
+    """In what a search was not told; without one, nothing may be told of it."""
+    for name, default in SEARCH.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, default)
+        elif arguments.search is None:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(
+                f"{option}: of a search alone: add --search SPACE.YAML or leave it out"
+            )

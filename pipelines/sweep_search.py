@@ -68,6 +68,8 @@ def _one_dataset(arguments: argparse.Namespace) -> str:
         raise ConfigError("--search: one data set at a time")
     if arguments.trials < 1:
         raise ConfigError("--trials must be at least 1")
+    if arguments.search_seed < 0:
+        raise ConfigError("--search-seed must be at least 0")
     return str(arguments.datasets[0])
 
 

@@ -38,7 +38,7 @@ def given(arguments: argparse.Namespace, root: Path) -> dict[str, overrides.Valu
     pairs = dict(map(overrides.parse, arguments.set))
     values = overrides.expand(root / "params.yaml", pairs)
     if arguments.folds is not None:
-        values["split.folds"] = arguments.folds
+        values |= {"split.folds": arguments.folds, "split.fold": 0}
     return values
 
 

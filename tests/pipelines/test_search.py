@@ -89,6 +89,7 @@ def test_draws_of_the_same_training_are_one_trial(workspace, tmp_path, params):
         ("train.lr", 0.1, "one value goes to --set"),
         ("evaluate.seed", [1, 2], r"evaluate\.seed has no part in training"),
         ("recipe", ["gold"], "'gold' is none of params.yaml's recipes"),
+        ("recipe", [["paper", "best"]], "is none of params.yaml's recipes"),
     ],
 )
 def test_a_bad_space_is_refused_by_key(tmp_path, params, key, value, message):
@@ -194,7 +195,15 @@ def test_the_same_again_trains_nothing(
         ("synthetic --search space.yaml --seeds 1 2", "leave out --folds and --seeds"),
         ("synthetic busi --search space.yaml", "one data set at a time"),
         ("synthetic --search space.yaml --grace 9", "--grace 9: from 1 to train"),
+        ("synthetic --search space.yaml --search-seed -1", "--search-seed must be at"),
+        ("synthetic --search space.yaml --out space.yaml/x", "--out .*cannot be writ"),
         ("synthetic --search none.yaml", "none.yaml: no such file"),
+        ("synthetic --search data", r"data: cannot be read \(Is a directory\)"),
+        ("synthetic --trials 32", "--trials: of a search alone: add --search"),
+        ("synthetic --search-seed 1", "--search-seed: of a search alone"),
+        ("synthetic --scheduler none", "--scheduler: of a search alone"),
+        ("synthetic --metric val_dice", "--metric: of a search alone"),
+        ("synthetic --grace 1", "--grace: of a search alone"),
         ("synthetic --search split.yaml", "split and size cannot be searched"),
     ],
 )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from pipelines.paths import Paths
 from pipelines.sweep_log import SweepLog
 from pipelines.sweep_plan import plan_folds
 from pipelines.sweep_results import sentence, summaries
+from pipelines.sweep_session import base_params, given
 from pipelines.tracking_sweep import SweepRuns
 from pipelines.train import train_worker
 
@@ -198,6 +200,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(
         ("synthetic --folds 40", DataError, "40 parts"),
         ("synthetic --set train.rate=1", ConfigError, "train.rate: unknown key"),
         ("synthetic --seeds -1", ConfigError, "train.seed"),
+        ("synthetic --out params.yaml/x", ConfigError, "--out .*: cannot be written"),
         ("synthetic --cpus 0", ConfigError, "--cpus must be above 0"),
         ("synthetic --cpus 64", ConfigError, "--cpus: a trial asks for 64 CPUs"),
         (
@@ -298,6 +301,15 @@ def test_a_trial_needs_one_node_that_holds_it(helpers, ray_cluster):
         with pytest.raises(ConfigError, match=message):
             check_room(share, nodes)
     check_room(Share(4, 0, 0), ray_cluster.nodes())
+
+
+def test_the_fold_of_params_yaml_is_of_its_own_folds(workspace, tmp_path):
+    raw = yaml.safe_load((workspace / "params.yaml").read_text())
+    raw["split"] |= {"folds": 5, "fold": 4}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    values = given(Namespace(folds=3, set=[]), tmp_path)
+    params = base_params(values, tmp_path, ["synthetic"])
+    assert (params.split.folds, params.split.fold) == (3, 0)
 
 
 def test_folds_over_a_test_set_of_its_own_are_refused(workspace, monkeypatch):
