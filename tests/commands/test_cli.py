@@ -1,10 +1,14 @@
 """The command as a whole: what joins it, and what cannot."""
 
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
 from kmunet import cli
+from kmunet.data.synthetic import write_synthetic
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 
 def test_commands_from_above_the_library_are_there(capsys):
@@ -23,3 +27,22 @@ def test_one_that_cannot_be_imported_says_so_and_leaves_the_others(monkeypatch, 
     assert "make install" in error
     with pytest.raises(SystemExit, match="0"):
         cli.main(["data", "check", "--help"])
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    write_synthetic(tmp_path / "raw", images=2, size=64, seed=3)
+    (tmp_path / "taken").write_text("no folder")
+    out = tmp_path / "taken" / "sheet.png"
+    command = ["data", "augment", "folder", str(tmp_path / "raw"), "--out", str(out)]
+    assert cli.main([*command, "--params", str(PARAMS)]) == 2
+    assert capsys.readouterr().err == f"error: {out.parent}: File exists\n"
+
+
+def test_a_reader_that_has_left_is_no_error_of_a_file(monkeypatch, capsys):
+    def leave(_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli.data_get, "run", leave)
+    with pytest.raises(BrokenPipeError):
+        cli.main(["data", "get", "https://host/a.zip", "--out", "a"])
+    assert capsys.readouterr().err == ""
