@@ -30,7 +30,13 @@ from kmunet.errors import ServiceError, UnavailableError
 from pipelines.address import shown
 from pipelines.paths import state_dir
 from pipelines.tracking_place import storing
-from pipelines.tracking_store import answering, choose_store, experiment, is_away
+from pipelines.tracking_store import (
+    answering,
+    choose_store,
+    experiment,
+    hurry,
+    is_away,
+)
 
 __all__ = [
     "CHALLENGER",
@@ -226,6 +232,7 @@ class Catalogue:
                 "registered the model, or set MLFLOW_TRACKING_URI to its server"
             )
         choose_store(state)
+        hurry()  # somebody waits for the answer
         self.uri: str = mlflow.get_tracking_uri()
         self.client = MlflowClient()
 

@@ -48,7 +48,7 @@ def choose_store(state: Path) -> None:
 def hurry() -> None:
     """Give up on a server that is away within seconds, not MLflow's own 10 minutes.
 
-    For those who send again later; what the user has set stands.
+    For those who send again later, or only ask; what the user has set stands.
     """
     for name, value in _HURRIED.items():
         os.environ.setdefault(name, value)

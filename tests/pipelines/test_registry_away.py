@@ -131,6 +131,17 @@ def test_lineage_tells_the_address_without_a_password(with_password, server, tmp
     assert Catalogue(tmp_path).find("squares", "1").uri == f"http://{server.at}"
 
 
+def test_lineage_asks_a_server_that_fails_once_more_and_gives_up(
+    server, tmp_path, monkeypatch
+):
+    for name in ("MAX_RETRIES", "TIMEOUT"):
+        monkeypatch.delenv(f"MLFLOW_HTTP_REQUEST_{name}", raising=False)
+    server.fault = 503
+    with pytest.raises(UnavailableError, match="503"):
+        Catalogue(tmp_path).find("squares", "1")
+    assert len(server.seen) == 2
+
+
 def test_what_is_not_delivered_is_told_without_a_password(
     with_password, server, tmp_path
 ):
