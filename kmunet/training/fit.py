@@ -305,7 +305,8 @@ class _Run:
         overlap = RunningOverlap(self.device)
         outside = OutsideShare(self.model, self.device)
         for number, (image, mask) in enumerate(self.batches.validation()):
-            with outside.watching() if number == 0 else nullcontext():
+            watched = number < self.params.accumulate  # a batch, in its parts
+            with outside.watching() if watched else nullcontext():
                 logits = self.model(image)
             overlap.add(logits, mask, self.loss(logits, mask), self.params.threshold)
             if number == 0:
