@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 from kmunet.config import parse_params
-from kmunet.errors import ConfigError, DataError, ServiceError
+from kmunet.errors import ConfigError, DataError, ServiceError, TrainingError
 from kmunet.training import LocalReporter
 from pipelines import prepare
 from pipelines.paths import Paths
@@ -25,6 +25,7 @@ from pipelines.sweep_log import SweepLog
 from pipelines.sweep_plan import plan_folds
 from pipelines.sweep_results import sentence, summaries
 from pipelines.sweep_session import base_params, given
+from pipelines.sweep_trial import make_job, run_trial
 from pipelines.tracking_sweep import SweepRuns
 from pipelines.train import train_worker
 
@@ -103,6 +104,15 @@ def test_a_trial_is_the_training_of_its_parameters(swept, workspace, tmp_path):
     alone = load_file(tmp_path / "latest/best.safetensors")
     kept = load_file(place / "models/synthetic/model.safetensors")
     assert all((alone[name] == kept[name]).all() for name in kept)
+
+
+def test_code_that_changes_meanwhile_ends_a_trial(workspace, tmp_path):
+    """Else its result would be kept as that of the code that planned it."""
+    trial = trials_of(workspace, [1])[0]
+    job = make_job(trial, workspace, tmp_path / trial.name)
+    with pytest.raises(TrainingError, match="code is not that with which this began"):
+        run_trial(job | {"code": "of other code"}, LocalReporter)
+    assert not list(tmp_path.rglob("model.json"))
 
 
 def test_mlflow_has_a_run_a_trial_below_one_parent(swept, helpers):
