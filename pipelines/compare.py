@@ -205,5 +205,4 @@ def _notes(divisions: "list[PackedSet]") -> list[str]:
 
     notes = [note for packed in divisions for note in packed.division["notes"]]
     tested = [p.records[row].group for p in divisions for row in p.indices("test")]
-    few = too_few(len(group_members(tested))) if tested else None
-    return list(dict.fromkeys([*notes, *([few] if few else [])]))
+    return list(dict.fromkeys([*notes, *too_few(len(group_members(tested)))]))

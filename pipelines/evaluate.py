@@ -74,8 +74,7 @@ def _report(
 
 def _notes(packed: PackedSet, groups: int) -> list[str]:
     """What is to be known of the split and of intervals over its test images."""
-    few = too_few(groups)
-    return [*packed.division["notes"], *([few] if few else [])]
+    return [*packed.division["notes"], *too_few(groups)]
 
 
 def _selects_on_test(packed: PackedSet) -> bool:

@@ -38,8 +38,7 @@ def summaries(trials: Sequence[Trial], outcomes: Outcomes) -> dict[str, Row]:
             seed=rules.seed,
         )  # fmt: skip
         summary["missing"] = len(own) - len(done)
-        few = too_few(summary["groups"])
-        summary["notes"] = [*notes_of(own), *([few] if few else [])]
+        summary["notes"] = [*notes_of(own), *too_few(summary["groups"])]
         found[dataset] = {**summary, "confidence": rules.confidence}
     return found
 

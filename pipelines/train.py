@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from kmunet.config import Params, parse_params
 from kmunet.data.dataset import SegmentationDataset
 from kmunet.data.digest import sha256_of
@@ -19,6 +17,7 @@ from kmunet.data.transforms import Transform, build_transform
 from kmunet.device import choose_device
 from kmunet.errors import CheckpointError, ConfigError, KMUNetError, TrainingError
 from kmunet.models import build_model
+from kmunet.models.registry import BASELINES
 from kmunet.ops import backend, use_backend
 from kmunet.training import Reporter, TrainingData, fit
 from kmunet.training.determinism import make_deterministic
@@ -29,14 +28,14 @@ from pipelines.live import live_run
 from pipelines.paths import Paths
 from pipelines.progress import TrainingProgress
 from pipelines.ray_code import versions
-from pipelines.receipt import Receipt, code_digest, make_receipt
+from pipelines.receipt import Receipt, make_receipt
 from pipelines.stage import stage_main
 from pipelines.storage import chosen_storage
 
 if TYPE_CHECKING:
     from pipelines.ray_backend import Cluster
 
-TOKENIZED, DEEPEST = ("km_unet", "u_kan"), 32  # one token is left of so many pixels
+DEEPEST = 32  # pixels of which the tokenized stages leave one
 MUCH_EMPTY = 0.02  # of the training images
 MUCH_OUTSIDE = 0.1  # of the numbers that go into KAN layers
 
@@ -144,7 +143,7 @@ def check_before_start(params: Params, packed: PackedSet) -> None:
             f"{images} training images: lower it or add images"
         )
     at_once = params.train.batch_size // params.train.accumulate
-    if at_once == 1 and packed.size <= DEEPEST and params.model.name in TOKENIZED:
+    if at_once == 1 and packed.size <= DEEPEST and params.model.name not in BASELINES:
         raise TrainingError(
             f"train.batch_size {params.train.batch_size} with train.accumulate "
             f"{params.train.accumulate}: of one image of {packed.size} pixels at a "
@@ -207,8 +206,8 @@ def run_name(params: Params, dataset: str, packed: PackedSet) -> str:
     digest = hashlib.sha256(packed.fingerprint.encode())
     for section in (transforms, sections["model"], sections["train"]):
         digest.update(json.dumps(section, sort_keys=True).encode())
-    digest.update(json.dumps([code_digest(), versions()], sort_keys=True).encode())
-    digest.update(f"{scan_backend(params)} {torch.__version__}".encode())
+    ran = [scan_backend(params), versions()]  # with the code
+    digest.update(json.dumps(ran, sort_keys=True).encode())
     return f"{dataset}-{digest.hexdigest()[:16]}"
 
 

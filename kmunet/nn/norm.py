@@ -46,9 +46,9 @@ def _kernel(x: Tensor, norm: nn.BatchNorm2d) -> Kernel | None:
     # Else batch norm itself has something to say; other ranks may have more.
     several = shared or x.numel() > x.shape[1]
     last = x.is_contiguous(memory_format=torch.channels_last)
-    return (
-        kernel_for(x, norm.weight, norm.bias) if single and several and last else None
-    )
+    if not (single and several and last):
+        return None
+    return kernel_for(x, norm.weight, norm.bias)
 
 
 @torch.no_grad()

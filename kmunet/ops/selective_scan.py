@@ -36,8 +36,8 @@ def selective_scan(
         raise ValueError(f"z {tuple(z.shape)} must be as u {tuple(u.shape)}")
     B, C = grouped(u, delta, A, B, C, D, delta_bias)
     with full_precision(u.device.type):
-        gated, dtype = z is not None, scan_dtype(u)  # y and its gate are rounded once
-        x = u.to(dtype) if gated else u
+        dtype = scan_dtype(u)
+        x = u if z is None else u.to(dtype)  # y and its gate are rounded once
         y = outputs(x, delta, A, B, C, D, delta_bias, delta_softplus)
         if z is not None:
             y = (y * F.silu(z.to(dtype))).to(u.dtype)

@@ -274,7 +274,7 @@ def _key(params: Params, packed: PackedSet, limit: Limit) -> str:
         [limit.kind, limit.amount],
         [choose_device(params.train.device).type, machine(params, limit)],
         code_digest((*TRAINING, *OWN)),
-        [scan_backend(params), versions(), torch.__version__],
+        [scan_backend(params), versions()],
     ]
     return _digest(json.dumps(content, sort_keys=True))
 

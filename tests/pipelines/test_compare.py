@@ -19,17 +19,17 @@ from safetensors.torch import load_file
 from kmunet.cli import main
 from kmunet.config import parse_params
 from kmunet.data.store import open_packed
-from kmunet.data.synthetic import write_synthetic
 from kmunet.errors import DataError, TrainingError, TrainingStoppedError
 from kmunet.inference import Predictor
 from kmunet.ops import cpu, dispatch
-from pipelines import prepare, split
+from pipelines import split
 from pipelines.compare import _notes
 from pipelines.comparison import request, runs, tables, worker
 from pipelines.comparison.memory import memory, peak_memory
 from pipelines.comparison.request import Limit, open_data, open_folds, plan_runs
 from pipelines.comparison.show import print_table
 from pipelines.paths import Paths
+from tests.pipelines.workspaces import tiny_workspace
 
 ROOT = Path(__file__).parents[2]
 MODELS = ["u_kan", "km_unet"]
@@ -38,19 +38,7 @@ MODELS = ["u_kan", "km_unet"]
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """Prepared data of 40 synthetic images, and params for tiny models."""
-    paths = Paths(tmp_path_factory.mktemp("compare"), "synthetic")
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    raw["synthesize"] |= {"images": 40, "size": 48}
-    raw["sources"]["synthetic"]["sizes"] = [32]
-    raw["model"]["widths"] = [16, 24, 32]
-    raw["train"] |= {"threads": 1, "batch_size": 4}
-    raw["evaluate"] |= {"bootstrap": 200}
-    paths.params.write_text(yaml.safe_dump(raw))
-    params = parse_params(raw)
-    write_synthetic(paths.raw, **params.synthesize.model_dump())
-    prepare.run(params, paths)
-    split.run(params, paths)
-    return paths, params
+    return tiny_workspace(tmp_path_factory.mktemp("compare"))
 
 
 def compare(paths, *arguments):

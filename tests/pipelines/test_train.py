@@ -29,6 +29,7 @@ from pipelines.paths import Paths
 from pipelines.receipt import Receipt, read_receipt
 from pipelines.train import export, note_empty
 from pipelines.verify import verdict
+from tests.pipelines.workspaces import verified
 
 ROOT = Path(__file__).parents[2]
 FILES = ("model.safetensors", "model.json", "history.csv", "receipt.json")
@@ -157,30 +158,20 @@ def test_a_finished_run_leaves_no_checkpoints(whole, prepared):
 
 
 @pytest.fixture(scope="module")
-def verified(whole, prepared):
+def replayed(whole, prepared):
     """What `kmunet verify` says of the run."""
-    done = subprocess.run(
-        [sys.executable, "-m", "kmunet", "verify", str(prepared.model)],
-        cwd=prepared.root,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return verified(prepared.root, prepared.model)
 
 
-def test_the_first_steps_are_replayed_to_the_same_bits(verified, prepared):
+def test_the_first_steps_are_replayed_to_the_same_bits(replayed, prepared):
     losses = read_receipt(prepared.model).losses
     assert len(losses) == 9  # 3 epochs of 3 batches
     assert len(set(losses)) == 9
     said = "synthetic: reproduces: the first 9 losses are the same bits"
-    assert verified.strip() == said
+    assert replayed.strip() == said
 
 
-def test_a_difference_is_told_by_step_and_by_what_has_changed(verified, prepared):
+def test_a_difference_is_told_by_step_and_by_what_has_changed(replayed, prepared):
     then = read_receipt(prepared.model)
     losses = [*then.losses[:4], math.nextafter(then.losses[4], 9), *then.losses[5:]]
     assert "does not reproduce: the loss of step 5 was" in verdict(then, losses)
