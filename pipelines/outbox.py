@@ -63,7 +63,7 @@ class Outbox:
                 self._warn(error)
             if self._spool.waiting and (over or time.monotonic() >= self._next):
                 self._deliver()
-        self._spool.close()
+        self._spool.finish()
 
     def _take(self) -> tuple[list[Record], bool]:
         """All that waits, after a second nothing; and whether that is the end."""

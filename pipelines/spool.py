@@ -1,6 +1,7 @@
 """A file of records that wait to be sent: a header line, then a line of JSON each.
 
-Locked while a process is at it, so that a file without one is known to be left over.
+Locked while a process is at it, and there until that has told all: a file without one
+is known to be left over, though nothing in it may wait.
 """
 
 import errno
@@ -18,7 +19,7 @@ _AT_ONCE = 500  # records
 
 
 class Sink(Protocol):
-    """Where records go. Both methods raise where they do not arrive."""
+    """Where records go. Methods raise where they do not arrive."""
 
     def open(self, header: Record) -> Record:
         """The header, with the place that its records have; cheap when repeated."""
@@ -26,13 +27,16 @@ class Sink(Protocol):
     def send(self, header: Record, records: Sequence[Record]) -> None:
         """Deliver records, in order. After a failure, some may come again."""
 
+    def leave(self, header: Record, moment: float) -> None:
+        """Who told these is gone; the last word came at `moment`, Unix time."""
+
 
 class Spool:
-    """Of one sender. `waiting` counts the records in the file."""
+    """Of one sender. `waiting` counts the records in the file that were not sent."""
 
     def __init__(self, file: Path, header: Record) -> None:
         self.file, self.waiting = file, 0
-        self._header, self._sent = header, 0
+        self.header, self._sent, self._begin = header, 0, 0
         self._handle: FileIO | None = None  # the file is made with the first record
 
     def add(self, records: Sequence[Record]) -> None:
@@ -50,17 +54,22 @@ class Spool:
         self.waiting += len(kept)
 
     def deliver(self, sink: Sink) -> None:
-        """Send all and remove the file."""
+        """Send all; the header stays, for those who look for what was left."""
         assert self._handle is not None
         self._handle.seek(0)
         _, *records = _read(self._handle)
-        self._header = sink.open(self._header)
+        self.header = sink.open(self.header)
         for part in _parts(records[self._sent :]):
-            sink.send(self._header, part)
+            sink.send(self.header, part)
             self._sent += len(part)
-        self.file.unlink(missing_ok=True)
-        self.close()
+        self._handle.truncate(self._begin)
         self.waiting = self._sent = 0
+
+    def finish(self) -> None:
+        """All is told: remove the file, unless something in it waits."""
+        if not self.waiting:
+            self.file.unlink(missing_ok=True)
+        self.close()
 
     def close(self) -> None:
         if self._handle is not None:
@@ -71,8 +80,8 @@ class Spool:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         handle = FileIO(self.file, "w+")
         fcntl.flock(handle, fcntl.LOCK_EX)
-        _write(handle, [self._header])
-        self._handle = handle
+        _write(handle, [self.header])
+        self._handle, self._begin = handle, handle.tell()
         return handle
 
     @classmethod
@@ -94,7 +103,9 @@ class Spool:
             handle.close()
             return None
         spool = cls(file, lines[0])
-        spool._handle, spool.waiting = handle, len(lines) - 1
+        handle.seek(0)
+        spool._handle, spool._begin = handle, len(handle.readline())
+        spool.waiting = len(lines) - 1
         return spool
 
 
@@ -123,7 +134,11 @@ def _deliver_file(file: Path, sink: Sink) -> bool:
     if spool is None:
         return False
     try:
-        spool.deliver(sink)
+        moment = file.stat().st_mtime
+        if spool.waiting:
+            spool.deliver(sink)
+        sink.leave(spool.header, moment)
+        spool.finish()
     finally:
         spool.close()
     return True

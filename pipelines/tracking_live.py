@@ -81,9 +81,7 @@ class MLflowSink:
     def open(self, header: Record) -> Record:
         if header["run_id"] in self._known:
             return header
-        if self._client is None:
-            choose_store(self._state)
-            self._client = MlflowClient()
+        self._connect()
         if self._folder is not None:
             folder, self._folder = self._folder, None
             self._deliver_left(folder)
@@ -107,14 +105,29 @@ class MLflowSink:
                 self._end(run_id, record)
         self._log(run_id, metrics)
 
+    def leave(self, header: Record, moment: float) -> None:
+        """Close the run of a training that was killed: it is none that runs."""
+        client = self._connect()
+        place = client.get_experiment_by_name(header["experiment"])
+        if place is None:
+            return
+        running = f"{_of(header)} and attributes.status = 'RUNNING'"
+        for run in client.search_runs([place.experiment_id], running):
+            client.set_terminated(run.info.run_id, "KILLED", round(1000 * moment))
+
+    def _connect(self) -> MlflowClient:
+        if self._client is None:
+            choose_store(self._state)
+            self._client = MlflowClient()
+        return self._client
+
     def _run(self, header: Record) -> str:
         """Its run; of a training that was interrupted and goes on, the same again."""
         assert self._client is not None
         return open_run(
             self._client,
             experiment(self._client, header["experiment"], self._state),
-            f"tags.training = '{header['training']}' and attributes.status != "
-            "'FINISHED'",
+            f"{_of(header)} and attributes.status != 'FINISHED'",
             header["params"],
             start_time=header["time"],
             tags=resolve_tags(header["tags"]),
@@ -169,6 +182,11 @@ class MLflowSink:
         assert self._client is not None
         history = self._client.get_metric_history(run_id, _LOAD)
         return 1 + max((metric.step for metric in history), default=-1)
+
+
+def _of(header: Record) -> str:
+    """Which runs are this training's."""
+    return f"tags.training = '{header['training']}'"
 
 
 def _short(key: str) -> str:

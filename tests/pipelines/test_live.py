@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -142,6 +143,44 @@ def test_a_training_that_goes_on_is_one_run(server, follow, tmp_path):
     assert run.info.status == "FINISHED"
     assert _curve(client, run, "val_iou") == [(1, 0.25), (2, 0.5)]
     assert run.data.params == {"train.lr": "0.001"}
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+from pipelines.live import LiveRun
+
+header = {
+    "experiment": "kmunet-squares", "training": "killed", "run_id": "",
+    "params": {}, "tags": {"training": "killed"}, "time": 1,
+}
+state = Path(sys.argv[1])
+seen = LiveRun(state, header, (), 2)
+seen.report({"epoch": 1.0, "val_iou": 0.25})
+while True:
+    time.sleep(0.1)
+    for file in (state / "mlflow-pending").glob("*"):
+        if file.read_text().count("\\n") == 1:  # sent
+            os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_training_that_was_killed_is_none_that_runs(server, follow, tmp_path):
+    command = [sys.executable, "-c", KILLED, tmp_path]
+    assert subprocess.run(command, timeout=60).returncode == -9
+    client, run = _run(server, "killed")
+    assert run.info.status == "RUNNING"
+    with follow("another") as seen:
+        seen.report({"epoch": 1.0, "val_iou": 0.5})
+    client, run = _run(server, "killed")
+    assert run.info.status == "KILLED"
+    assert run.info.end_time > 1e12
+    assert _curve(client, run, "val_iou") == [(1, 0.25)]
+    with follow("killed") as seen:  # it goes on
+        seen.report({"epoch": 2.0, "val_iou": 0.5})
+    client, run = _run(server, "killed")
+    assert run.info.status == "FINISHED"
+    assert _curve(client, run, "val_iou") == [(1, 0.25), (2, 0.5)]
 
 
 def test_parameters_that_a_fault_kept_back_are_logged_by_the_next_try(

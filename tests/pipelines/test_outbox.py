@@ -1,6 +1,9 @@
 """Records wait in a file until they are taken, over failures and dead processes."""
 
 import fcntl
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -15,7 +18,7 @@ class Place:
     """A sink that keeps what it gets, unless it is down or held up."""
 
     def __init__(self):
-        self.down, self.got, self.runs = False, [], 0
+        self.down, self.got, self.runs, self.gone = False, [], 0, []
         self.free = threading.Event()
         self.free.set()
 
@@ -30,6 +33,11 @@ class Place:
     def send(self, header, records):
         assert header["run"] == 1
         self.got += [record["n"] for record in records]
+
+    def leave(self, header, moment):
+        if self.down:
+            raise ConnectionError("no answer")
+        self.gone.append((header["name"], moment))
 
 
 @pytest.fixture
@@ -64,6 +72,8 @@ def test_records_arrive_in_order_and_leave_no_file(make, place, said, tmp_path):
     assert box.close(20)
     assert place.got == list(range(1200))
     assert (place.runs, said, list(tmp_path.iterdir())) == (1, [], [])
+    assert deliver_left(tmp_path, place) == 0
+    assert place.gone == []
 
 
 def test_what_a_server_does_not_take_is_sent_when_it_is_back(make, place, said):
@@ -90,6 +100,7 @@ def test_the_next_process_sends_what_was_left(make, place, tmp_path):
     place.down = False
     assert deliver_left(tmp_path, place) == 2
     assert place.got == ["a", "b"]
+    assert [name for name, _ in place.gone] == ["a", "b"]
     assert deliver_left(tmp_path, place) == 0
 
 
@@ -115,6 +126,40 @@ def test_a_server_that_hangs_holds_up_neither_put_nor_close(make, place, tmp_pat
     place.free.set()
 
 
+SENDS = """
+import sys, time
+from pathlib import Path
+from pipelines.outbox import Outbox
+
+class Sink:
+    def open(self, header): return header
+    def send(self, header, records): pass
+
+box = Outbox(Path(sys.argv[1]), {"name": "a"}, Sink(), print)
+box.put({"n": 1})
+time.sleep(60)
+"""
+
+
+def test_who_was_killed_is_told_though_all_had_arrived(place, tmp_path):
+    file = tmp_path / "a.jsonl"
+    sender = subprocess.Popen([sys.executable, "-c", SENDS, file])
+    try:
+        until(lambda: file.exists() and file.read_text() == '{"name": "a"}\n')
+        assert deliver_left(tmp_path, place) == 0  # it is at it
+    finally:
+        sender.kill()
+        sender.wait()
+    os.utime(file, (5, 5))  # its last word
+    place.down = True
+    with pytest.raises(ConnectionError):
+        deliver_left(tmp_path, place)
+    place.down = False
+    assert deliver_left(tmp_path, place) == 1
+    assert (place.got, place.runs, place.gone) == ([], 0, [("a", 5)])
+    assert not file.exists()
+
+
 def test_a_line_that_a_kill_cut_short_is_left_out(place, tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text('{"name": "a"}\n{"n": 1}\n{"n": 2')
@@ -128,6 +173,7 @@ def test_an_outage_of_weeks_fills_no_disk(place, tmp_path, monkeypatch):
     for n in range(1, 51):
         file.add([{"n": n}, {"n": -n, "keep": True}])
     file.deliver(place)
+    file.finish()
     assert [-n for n in place.got if n < 0] == list(range(1, 51))
     assert 0 < len([n for n in place.got if n > 0]) < 10
 
@@ -146,6 +192,7 @@ def test_a_full_disk_leaves_whole_lines(place, tmp_path, monkeypatch):
     file._handle = handle
     file.add([{"n": 3}])
     file.deliver(place)
+    file.finish()
     assert place.got == [1, 3]
 
 
