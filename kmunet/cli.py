@@ -16,7 +16,7 @@ from typing import Any
 
 import kmunet
 from kmunet.commands import data_augment, data_check, data_get
-from kmunet.errors import FAILED, KMUNetError, in_one_line
+from kmunet.errors import FAILED, KMUNetError, system_said
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,15 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         raise  # whoever read what is printed has left: no matter of a file
     except OSError as error:  # that nobody told better
-        print(f"error: {_told(error)}", file=sys.stderr)
+        print(f"error: {system_said(error)}", file=sys.stderr)
         return FAILED
     return code
-
-
-def _told(error: OSError) -> str:
-    if error.strerror is None:
-        return in_one_line(error)
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _parser() -> argparse.ArgumentParser:

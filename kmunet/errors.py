@@ -109,3 +109,10 @@ class UnavailableError(ServiceError):
 def in_one_line(error: Exception, at_most: int = 200) -> str:
     """What a library's error says, to be quoted in a message of ours."""
     return " ".join(str(error).split())[:at_most]
+
+
+def system_said(error: OSError) -> str:
+    """An error of the system that nobody told better: the file and what is wrong."""
+    if error.strerror is None:
+        return in_one_line(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kmunet.config import Params, load_params
-from kmunet.errors import KMUNetError
+from kmunet.errors import FAILED, KMUNetError, system_said
 from pipelines import profile
 from pipelines.paths import Paths
 
@@ -46,10 +46,12 @@ def report_errors(name: str, action: Callable[[], None]) -> int:
         print(f"error: {name}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     except OSError as error:
-        if error.errno not in _SPACE:
+        full = error.errno in _SPACE
+        if not full and not error.filename:  # of a socket, or of a process
             raise
-        print(f"error: {name}: {_space(error)}", file=sys.stderr, flush=True)
-        return 2
+        said = _space(error) if full else system_said(error)
+        print(f"error: {name}: {said}", file=sys.stderr, flush=True)
+        return FAILED
     return 0
 
 

@@ -66,6 +66,13 @@ def test_it_divides_and_prints_a_line_a_split(workspace, capsys):
     assert packed.manifest["source"] == "folder"
 
 
+def test_what_the_system_refuses_is_a_line_with_the_file(workspace, capsys):
+    (workspace.root / "data/splits").write_text("no folder")
+    assert run(workspace) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: split: data/splits: File exists"
+
+
 def test_splits_json_says_who_is_where(workspace):
     run(workspace)
     table = json.loads((workspace.splits / "splits.json").read_text())
