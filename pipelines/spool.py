@@ -27,6 +27,10 @@ class Sink(Protocol):
     def send(self, header: Record, records: Sequence[Record]) -> None:
         """Deliver records, in order. After a failure, some may come again."""
 
+
+class Heir(Sink, Protocol):
+    """A sink of what others told."""
+
     def leave(self, header: Record, moment: float) -> None:
         """Who told these is gone; the last word came at `moment`, Unix time."""
 
@@ -109,7 +113,7 @@ class Spool:
         return spool
 
 
-def deliver_left(folder: Path, sink: Sink) -> int:
+def deliver_left(folder: Path, sink: Heir) -> int:
     """Send what earlier processes left in `folder`; the number of files sent.
 
     One file that cannot be sent keeps no other back, but after two nobody answers.
@@ -128,7 +132,7 @@ def deliver_left(folder: Path, sink: Sink) -> int:
     return sent
 
 
-def _deliver_file(file: Path, sink: Sink) -> bool:
+def _deliver_file(file: Path, sink: Heir) -> bool:
     """Whether there was something to send."""
     spool = Spool.left(file)
     if spool is None:

@@ -29,7 +29,7 @@ from kmunet.data.shards import Shards
 from kmunet.errors import ServiceError, UnavailableError
 from pipelines.address import shown
 from pipelines.paths import state_dir
-from pipelines.tracking_place import storing
+from pipelines.tracking_place import artifact, storing
 from pipelines.tracking_store import (
     answering,
     choose_store,
@@ -110,12 +110,9 @@ class Registry:
 
     def learnt_from(self, version: ModelVersion) -> frozenset[str]:
         """The images of its training and selection; none where that is not recorded."""
-        with answering(self.uri), tempfile.TemporaryDirectory() as folder:
-            names = {item.path for item in self.client.list_artifacts(version.run_id)}
-            if LEARNT_FROM not in names:
-                return frozenset()
-            path = self.client.download_artifacts(version.run_id, LEARNT_FROM, folder)
-            return frozenset(Path(path).read_text(encoding="utf-8").split())
+        with answering(self.uri):
+            found = artifact(self.client, version.run_id, LEARNT_FROM)
+            return frozenset((found or "").split())
 
     def add(self, record: Record, model: Path) -> ModelVersion:
         """Log a run with all its evidence and make a version of its model.
@@ -270,15 +267,9 @@ class Catalogue:
         )
 
     def _lineage(self, run_id: str) -> dict[str, Any]:
-        if not run_id:
-            return {}
-        listed = self.client.list_artifacts(run_id)
-        if LINEAGE not in {item.path for item in listed}:
-            return {}
-        with tempfile.TemporaryDirectory() as folder:
-            path = self.client.download_artifacts(run_id, LINEAGE, folder)
-            found: dict[str, Any] = json.loads(Path(path).read_bytes())
-            return found
+        text = artifact(self.client, run_id, LINEAGE) if run_id else None
+        found: dict[str, Any] = json.loads(text or "{}")
+        return found
 
     def _names(self) -> str:
         names = sorted(model.name for model in self.client.search_registered_models())

@@ -1,10 +1,8 @@
 """Later looks at a registered version in MLflow: what was known of it, what is now."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -13,7 +11,7 @@ import numpy as np
 
 from pipelines.inputs import INPUTS
 from pipelines.tracking import ModelVersion, Registry
-from pipelines.tracking_place import storing
+from pipelines.tracking_place import artifact, storing
 from pipelines.tracking_store import answering
 
 
@@ -28,13 +26,9 @@ class Known:
 
 def known(registry: Registry, version: ModelVersion) -> Known:
     """What was recorded when the version was registered."""
-    with answering(registry.uri), tempfile.TemporaryDirectory() as folder:
+    with answering(registry.uri):
         data = registry.client.get_run(version.run_id).data
-        listed = {item.path for item in registry.client.list_artifacts(version.run_id)}
-        inputs = ""
-        if INPUTS in listed:
-            path = registry.client.download_artifacts(version.run_id, INPUTS, folder)
-            inputs = Path(path).read_text(encoding="utf-8")
+        inputs = artifact(registry.client, version.run_id, INPUTS) or ""
         return Known(data.metrics, data.params, inputs)
 
 

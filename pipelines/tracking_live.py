@@ -22,6 +22,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 from PIL import Image
 
+from kmunet.data.network import is_of_network, is_transient
 from pipelines.outbox import reason
 from pipelines.paths import state_dir
 from pipelines.spool import Record, deliver_left
@@ -60,7 +61,7 @@ def machine_load() -> Callable[[], dict[str, float]]:
 
 
 class MLflowSink:
-    """`pipelines.spool.Sink`: a run for each training."""
+    """`pipelines.spool.Heir`: a run for each training."""
 
     def __init__(
         self,
@@ -156,7 +157,10 @@ class MLflowSink:
                     run_id, image.convert("RGB"), key=_short(record["key"]),
                     step=record["step"], timestamp=record["time"], synchronous=True,
                 )  # fmt: skip
-        except OSError as error:  # of the artifacts' place: the curves go on
+        except Exception as error:  # of the artifacts' place: the curves go on
+            of_network = is_of_network(error)
+            if is_transient(error) if of_network else not isinstance(error, OSError):
+                raise
             if self._has_place:
                 self._say(f"{reason(error)}; pictures are left out")
             self._has_place = False

@@ -17,6 +17,7 @@ FIRST_PATIENCE = (1.0, 2.0, 4.0)  # before anything was heard: a wrong name is l
 _CUT = {"ConnectionError", "TimeoutError", "gaierror", "HTTPClientError",
         "ClientConnectionError", "ClientPayloadError", "IncompleteReadError",
         "IncompleteRead", "FSTimeoutError"}  # fmt: skip
+_LIBRARIES = {"aiobotocore", "aiohttp", "boto3", "botocore", "requests", "urllib3"}
 _WORDS = {
     "gaierror": "unknown host name",
     "ConnectionRefusedError": "connection refused",
@@ -31,6 +32,11 @@ _KEYS = (
     """bucket FSSPEC_S3='{"anon": true}'"""
 )
 _ELSEWHERE = "a server that is not Amazon's is named by AWS_ENDPOINT_URL"
+
+
+def is_of_network(error: BaseException) -> bool:
+    """Whether it was raised by one of the libraries that speak S3 or HTTP."""
+    return type(error).__module__.partition(".")[0] in _LIBRARIES
 
 
 def is_transient(error: BaseException) -> bool:
@@ -52,6 +58,8 @@ def status_of(error: BaseException) -> int:
         answer = getattr(item, "response", None)
         if isinstance(answer, dict):
             return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        if isinstance(status := getattr(answer, "status_code", None), int):  # requests
+            return status
         if isinstance(status := getattr(item, "status", None), int):
             return status
     return 0

@@ -218,16 +218,18 @@ def test_long_ids_make_names_that_files_may_have(server, follow, pictures, tmp_p
     assert list((tmp_path / "mlflow-pending").iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["disk", "s3"])
 def test_a_picture_that_has_no_place_keeps_no_curve_back(
-    server, follow, pictures, tmp_path, capsys
+    server, follow, pictures, tmp_path, capsys, no_aws, kind
 ):
-    """As of a server whose artifacts lie on a disk that is its own."""
+    """As of a server whose artifacts lie on a disk that is its own, or without keys."""
     (tmp_path / "file").write_text("no folder")
     client = MlflowClient(server.uri)
+    on_disk = (tmp_path / "file" / "artifacts").as_uri()
     place = client.create_experiment(
-        "kmunet-apart", (tmp_path / "file" / "artifacts").as_uri()
+        f"kmunet-{kind}", on_disk if kind == "disk" else "s3://nowhere/artifacts"
     )
-    with follow("apart", experiment="kmunet-apart") as seen:
+    with follow("apart", experiment=f"kmunet-{kind}") as seen:
         seen.pictures(pictures)
         seen.report({"epoch": 1.0, "val_iou": 0.25})
     (run,) = client.search_runs([place])
