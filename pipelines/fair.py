@@ -18,11 +18,16 @@ def learnt_from(packed: PackedSet) -> str:
 def fair_rows(
     registry: Registry, version: ModelVersion | None, packed: PackedSet
 ) -> list[int]:
-    """Rows of the test images, less those that the version has learnt from.
+    """Rows of the test images, less those that the version has learnt from."""
+    learnt = registry.learnt_from(version) if version else frozenset()
+    return untouched(packed, learnt)
+
+
+def untouched(packed: PackedSet, learnt: frozenset[str]) -> list[int]:
+    """Rows of the test images that whoever learnt from these (`content`) never met.
 
     The rest of a patient, sequence or view of which it learnt a part goes with that.
     """
-    learnt = registry.learnt_from(version) if version else frozenset()
     known = [content(packed, row) in learnt for row in range(len(packed.records))]
     groups = packed.clusters
     met = set(groups[known].tolist()) - {-1}

@@ -13,7 +13,7 @@ from kmunet.evaluation.bootstrap import group_members
 from kmunet.inference import labels
 
 FEWEST = 10  # test images that say anything
-FEWEST_GROUPS = 5  # patients whose resamples are wide enough for a bound
+FEWEST_GROUPS = 10  # patients: resamples of fewer are too narrow for a bound
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,17 @@ def unfair(learnt: int, images: int) -> Decision:
         f"the champion learnt from {learnt} of the {images} test images (another split "
         f"or other data then), which leaves fewer than {FEWEST} to compare on: set the "
         "alias 'champion' in MLflow by hand to replace it",
+    )
+
+
+def selected_on(met: int, images: int) -> Decision:
+    """The challenger has: under protocol `paper` the test images choose the epoch."""
+    return Decision(
+        False,
+        f"its epoch was selected on {met} of the {images} test images that the "
+        f"champion does not know, or it learnt from them, which leaves fewer than "
+        f"{FEWEST} to compare on: train with split.protocol: clean, or set the alias "
+        "'champion' in MLflow by hand",
     )
 
 

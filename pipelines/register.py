@@ -11,13 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kmunet.config import Params
-from kmunet.data.digest import sha256_of
 from kmunet.data.store import PackedSet, open_packed
-from kmunet.errors import ServiceError
+from kmunet.errors import CheckpointError, ServiceError
 from pipelines.evidence import (
     flatten,
     git_commit,
@@ -26,25 +22,19 @@ from pipelines.evidence import (
     tags,
     used_params,
 )
-from pipelines.fair import fair_rows, learnt_from
-from pipelines.gate import FEWEST, Decision, decide, scores, unfair
+from pipelines.fair import learnt_from
 from pipelines.inputs import INPUTS, inputs_table
 from pipelines.paths import Paths
-from pipelines.stage import PROMOTED, stage_main
-from pipelines.tracking import (
-    CHALLENGER,
-    CHAMPION,
-    LEARNT_FROM,
-    ModelVersion,
-    Record,
-    Registry,
-)
+from pipelines.promotion import is_judged, pass_gate
+from pipelines.stage import short, stage_main
+from pipelines.tracking import CHALLENGER, LEARNT_FROM, Record, Registry
 from pipelines.tracking_live import deliver_pending
 
 
 def run(params: Params, paths: Paths) -> None:
     """Register models/<dataset> as `<prefix>-<dataset>` and write registered/."""
     packed = open_packed(paths.prepared, paths.splits, params.train.size)
+    _check(paths, packed)
     registry = Registry(paths.root, registered_name(params, paths.dataset))
     with suppress(Exception):  # what trainings could not send: no matter of this model
         deliver_pending(paths.root)
@@ -54,58 +44,29 @@ def run(params: Params, paths: Paths) -> None:
         version = registry.add(_record(params, paths, packed, identity), paths.model)
         print(f"{registry.name}: version {version.version}, alias {CHALLENGER}")
     registry.set_alias(CHALLENGER, version.version)
-    if "gate" in version.tags:
+    if is_judged(params, version):
         print(f"{registry.name}: version {version.version} is registered already")
     else:
-        _pass_gate(params, packed, registry, version)
+        pass_gate(params, packed, registry, version)
     _write(paths.registration, {"identity": identity, "model": registry.name})
 
 
-def promote(registry: Registry, version: str, champion: ModelVersion | None) -> None:
-    """Move the alias, remembering which version was replaced."""
-    replaced = champion.version if champion else ""
-    registry.tag(version, "replaced", replaced)
-    registry.set_alias(CHAMPION, version)
-
-
-def _pass_gate(
-    params: Params, packed: PackedSet, registry: Registry, version: ModelVersion
-) -> None:
-    champion = registry.alias(CHAMPION)
-    decision = _compare(params, packed, registry, version, champion)
-    if decision.promote:
-        promote(registry, version.version, champion)
-    registry.tag(version.version, "gate", decision.reason)
-    verdict = PROMOTED if decision.promote else "stays challenger"
-    print(f"{registry.name}: version {version.version} {verdict}: {decision.reason}")
-
-
-def _compare(
-    params: Params,
-    packed: PackedSet,
-    registry: Registry,
-    version: ModelVersion,
-    champion: ModelVersion | None,
-) -> Decision:
-    """Both on the same test images, without those that the champion has learnt from."""
-    test, gate = packed.indices("test").tolist(), params.register_.gate
-    fair = fair_rows(registry, champion, packed)
-    if champion and len(fair) < min(FEWEST, len(test)):
-        return unfair(len(test) - len(fair), len(test))
-
-    def apply(candidate: ModelVersion) -> NDArray[np.float64]:
-        with registry.apply(candidate.version, packed.images, fair) as found:
-            masks = (packed.masks[row] for row in fair)
-            threshold = params.evaluate.threshold
-            return scores(found, masks, packed.classes, gate.metric, threshold)
-
-    rival = apply(champion) if champion else None
-    groups = [packed.records[row].group for row in fair]
-    decision = decide(apply(version), rival, gate, params.evaluate, groups)
-    if len(fair) == len(test):
-        return decision
-    left_out = f"; left out, as the champion learnt from them: {len(test) - len(fair)}"
-    return Decision(decision.promote, decision.reason + left_out)
+def _check(paths: Paths, packed: PackedSet) -> None:
+    """That model, metrics and split are of one another; CheckpointError, else."""
+    weights = _sha256(paths.model / "model.safetensors")
+    card = json.loads(_bytes(paths.model / "model.json"))
+    metrics = json.loads(_bytes(paths.metrics))
+    again = f"run `dvc repro register@{paths.dataset}`, which does what is missing"
+    if card.get("data_fingerprint") != packed.fingerprint:
+        raise CheckpointError(
+            f"{short(paths.model)}: trained on other data than {short(paths.prepared)} "
+            f"and {short(paths.splits)} hold now; {again}"
+        )
+    if metrics.get("checkpoint") != weights:
+        raise CheckpointError(
+            f"{short(paths.metrics)}: measured on other weights than those in "
+            f"{short(paths.model)}; {again}"
+        )
 
 
 def _record(params: Params, paths: Paths, packed: PackedSet, identity: str) -> Record:
@@ -160,8 +121,12 @@ def _identity(params: Params, paths: Paths) -> str:
 
 
 def _sha256(path: Path) -> str:
+    return hashlib.sha256(_bytes(path)).hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
     try:
-        return sha256_of(path)
+        return path.read_bytes()
     except FileNotFoundError:
         raise ServiceError(
             f"{path}: no such file; run the stages before register first (dvc repro)"

@@ -4,6 +4,7 @@ from kmunet.config import Params
 from kmunet.errors import ServiceError
 from pipelines.evidence import registered_name
 from pipelines.paths import Paths
+from pipelines.promotion import REPLACED
 from pipelines.stage import stage_main
 from pipelines.tracking import CHAMPION, Registry
 
@@ -14,7 +15,13 @@ def run(params: Params, paths: Paths) -> None:
     champion = registry.alias(CHAMPION)
     if champion is None:
         raise ServiceError(f"{registry.name} has no champion to roll back")
-    previous = champion.tags.get("replaced", "")
+    if REPLACED not in champion.tags:
+        raise ServiceError(
+            f"{registry.name}: version {champion.version} is champion by hand and not "
+            "by the gate, so what was before it is not recorded: set the alias "
+            "'champion' in MLflow by hand again"
+        )
+    previous = champion.tags[REPLACED]
     if not previous:
         raise ServiceError(
             f"{registry.name}: version {champion.version} is the first champion; "

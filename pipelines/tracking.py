@@ -108,6 +108,12 @@ class Registry:
         with answering(self.uri):
             return self.client.get_model_version(self.name, version)
 
+    def params(self, version: ModelVersion) -> Mapping[str, str]:
+        """Those that it was registered with, by dotted key."""
+        with answering(self.uri):
+            found: Mapping[str, str] = self.client.get_run(version.run_id).data.params
+            return found
+
     def learnt_from(self, version: ModelVersion) -> frozenset[str]:
         """The images of its training and selection; none where that is not recorded."""
         with answering(self.uri):

@@ -16,8 +16,8 @@ def _gate(min_gain=0.0, confidence=0.0):
     return GateParams(metric="iou", min_gain=min_gain, confidence=confidence)
 
 
-OLD = np.array([0.5, 0.6, 0.7, 0.4, 0.5, 0.6])
-UNEVEN = np.array([0.4, -0.1, -0.1, -0.1, 0.0, 0.0])
+OLD = np.tile([0.5, 0.6, 0.7, 0.4, 0.5, 0.6], 2)
+UNEVEN = np.tile([0.4, -0.1, -0.1, -0.1, 0.0, 0.0], 2)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,9 @@ def test_a_bound_needs_several_patients():
     assert not decision.promote
     assert "of 1 independent groups" in decision.reason
     assert decide(OLD + 0.1, OLD, _gate(), EVALUATE, one).promote
+    few = [f"patient {n // 2}" for n in range(len(OLD))]  # six
+    decision = decide(OLD + 0.1, OLD, _gate(confidence=0.95), EVALUATE, few)
+    assert "of 6 independent groups: a bound needs 10" in decision.reason
 
 
 def test_chance_does_not_promote_by_default():

@@ -21,9 +21,10 @@ from safetensors.torch import save_file
 
 from kmunet.cli import main
 from kmunet.config import parse_params
+from kmunet.data.digest import sha256_of
 from kmunet.data.store import open_packed
 from kmunet.models import build_model
-from pipelines import prepare, register, split
+from pipelines import prepare, promotion, register, split
 from pipelines.evidence import lineage, locked_stages
 from pipelines.gate import Decision
 from pipelines.paths import Paths
@@ -97,7 +98,9 @@ def outputs(params, paths):
     (paths.model / "model.json").write_text(json.dumps(card))
     (paths.model / "history.csv").write_text("epoch,lr,val_iou\n1,0.001,0.1\n")
     paths.metrics.parent.mkdir()
-    paths.metrics.write_text(json.dumps({"iou": {"mean": 0.5}, "images": 3}))
+    weights = sha256_of(paths.model / "model.safetensors")
+    metrics = {"iou": {"mean": 0.5}, "images": 3, "checkpoint": weights}
+    paths.metrics.write_text(json.dumps(metrics))
     paths.report.mkdir(parents=True)
     (paths.report / "report.html").write_text("<p>report</p>")
     return paths
@@ -108,7 +111,7 @@ def registered(params, outputs):
     """Version 1 with a record, version 2 as one from before lineage."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     with pytest.MonkeyPatch.context() as patch:  # test_register.py runs the gate
-        patch.setattr(register, "_compare", lambda *_: Decision(True, "first model"))
+        patch.setattr(promotion, "_compare", lambda *_: Decision(True, "first model"))
         register.run(params, outputs)
     name = "kmunet-squares"
     client = MlflowClient()

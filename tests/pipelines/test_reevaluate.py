@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from kmunet.config import parse_params
+from kmunet.data.digest import sha256_of
 from kmunet.data.store import open_packed
 from kmunet.models import build_model
 from pipelines import news, prepare, reevaluate, register, split
@@ -72,7 +73,9 @@ def paths(tmp_path_factory, params):
     (paths.model / "history.csv").write_text("epoch,val_iou\n1,0.1\n")
     paths.metrics.parent.mkdir()
     interval = {"mean": 0.4, "low": 0.05, "high": 0.9}
-    paths.metrics.write_text(json.dumps({"iou": interval, "images": 6}))
+    weights = sha256_of(paths.model / "model.safetensors")
+    metrics = {"iou": interval, "images": 6, "checkpoint": weights}
+    paths.metrics.write_text(json.dumps(metrics))
     paths.report.mkdir(parents=True)
     assert news.run(params, paths, paths.raw)["why"] == "kmunet-squares has no champion"
     assert not reevaluate.run(params, paths)["drift"]

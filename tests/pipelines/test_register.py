@@ -18,10 +18,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from kmunet.config import parse_params
+from kmunet.data.digest import sha256_of
 from kmunet.data.store import open_packed
-from kmunet.errors import ServiceError
+from kmunet.errors import CheckpointError, ServiceError
 from kmunet.models import build_model
-from pipelines import prepare, register, rollback, split
+from pipelines import prepare, promotion, register, rollback, split
 from pipelines.evidence import flatten
 from pipelines.live import live_run
 from pipelines.paths import Paths
@@ -83,7 +84,9 @@ def trained(params, paths):
         history = "epoch,lr,train_loss,val_iou\n1,0.001,1.2,0.1\n2,0.0005,1.1,0.2\n"
         (paths.model / "history.csv").write_text(history)
         paths.metrics.parent.mkdir(exist_ok=True)
-        paths.metrics.write_text(json.dumps({"iou": {"mean": bias}, "images": 3}))
+        weights = sha256_of(paths.model / "model.safetensors")
+        metrics = {"iou": {"mean": bias}, "images": 3, "checkpoint": weights}
+        paths.metrics.write_text(json.dumps(metrics))
 
     return write
 
@@ -217,6 +220,27 @@ def test_outputs_that_are_missing_are_named(params, paths):
     hidden.rename(other.metrics)
 
 
+@pytest.mark.parametrize(
+    ("key", "file", "told"),
+    [
+        ("data_fingerprint", "models/squares/model.json", "trained on other data than"),
+        ("checkpoint", "metrics/squares.json", "measured on other weights than those"),
+    ],
+)
+def test_outputs_of_other_trainings_are_told_apart(params, paths, key, file, told):
+    """As after `python -m pipelines.train` alone."""
+    path = paths.root / file
+    content = path.read_text()
+    path.write_text(json.dumps(json.loads(content) | {key: "of another"}))
+    try:
+        with pytest.raises(
+            CheckpointError, match=rf"{told}.*; run `dvc repro register"
+        ):
+            register.run(params, paths)
+    finally:
+        path.write_text(content)
+
+
 def test_flatten_and_numbers():
     nested = {"a": {"b": 1, "c": [1, 2]}, "d": True, "e": None}
     assert flatten(nested) == {"a.b": 1, "a.c": [1, 2], "d": True, "e": None}
@@ -251,7 +275,7 @@ def test_a_champion_is_not_compared_on_images_that_it_has_learnt_from(
     gate = history.alias("challenger").tags["gate"]
     assert re.match(r"the champion learnt from \d+ of the 10 test images", gate)
     assert str(history.alias("champion").version) == before
-    monkeypatch.setattr(register, "FEWEST", 1)
+    monkeypatch.setattr(promotion, "FEWEST", 1)
     trained(EVERYTHING + 1)
     register.run(params, paths)
     newest = history.alias("challenger")
