@@ -4,7 +4,6 @@ A class that neither truth nor prediction holds says nothing of an image and is 
 out of its mean; docs/metrics.md has the rule. One class is the binary case itself.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,15 +14,15 @@ from kmunet.evaluation.bootstrap import bootstrap_interval
 from kmunet.evaluation.summary import Row, score_image
 
 Labels = NDArray[np.uint8]  # 0 the background, or the class
-MEANS = ("iou", "dice", "precision", "recall", "specificity")
+MEANS = ("iou", "dice", "precision", "recall", "specificity", "hd95")
 
 
 def score_labels(pred: Labels, truth: Labels, classes: Sequence[str]) -> dict[str, Any]:
     """Scores of one image from two label maps (H, W) of the same `classes`.
 
     As `score_image`; with several classes iou, dice, precision, recall, specificity and
-    hd95 are means over those that are there, outcome and pixels are of any class, and
-    `classes` has the scores of each by name.
+    hd95 are means over those that are there (hd95: NaN where that of any of them is),
+    outcome and pixels are of any class, and `classes` has the scores of each by name.
     """
     anywhere = score_image(pred > 0, truth > 0)
     if len(classes) == 1:
@@ -37,8 +36,6 @@ def score_labels(pred: Labels, truth: Labels, classes: Sequence[str]) -> dict[st
     if there:
         for name in MEANS:
             found[name] = float(np.mean([scores[name] for scores in there]))
-        defined = [s["hd95"] for s in there if not math.isnan(s["hd95"])]
-        found["hd95"] = float(np.mean(defined)) if defined else math.nan
     return found
 
 

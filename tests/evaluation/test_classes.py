@@ -46,7 +46,11 @@ def test_a_class_that_is_nowhere_does_not_count():
     assert row["iou"] == pytest.approx(1 / 3)
     missed = score_labels(labels((4, 12)), labels((4, 12), (14, 16)), NAMES)
     assert missed["iou"] == pytest.approx(0.5)
-    assert missed["hd95"] == 0.0  # of the one class for which it is defined
+    assert np.isnan(missed["hd95"])  # else whoever misses a class would be nearer
+    invented = score_labels(labels((4, 12), (14, 16)), labels((4, 12)), NAMES)
+    assert np.isnan(invented["hd95"])
+    counted = summarize([{"id": "a", **row}, {"id": "b", **missed}], **DRAWS)["hd95"]
+    assert counted == {"mean": row["hd95"], "undefined": 1}
     assert score_labels(labels(), labels(), NAMES)["iou"] == 1.0
     # Foreground all the same, and every pixel of it of the wrong class.
     wrong = score_labels(labels((4, 12)), labels((0, 0), (4, 12)), NAMES)
