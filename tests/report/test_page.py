@@ -1,5 +1,6 @@
 """report.html: what it says, that its links lead somewhere, and that it is safe."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -80,6 +81,19 @@ def test_says_the_numbers_and_the_rules(page, make_report):
     assert "not defined on 3" in page.text
     for words in ("both empty", "false alarm", "is a miss", "As the KM-UNet paper"):
         assert words in page.text
+
+
+def test_pooled_scores_are_not_compared_with_those_of_another_size(
+    tmp_path, page, make_report
+):
+    assert "Gap to the mean IoU" in page.text
+    assert "at the prepared size" not in page.text
+    report = make_report()
+    metrics = {**report.metrics, "resolution": "native"}
+    native = Page(write_report(tmp_path / "native", replace(report, metrics=metrics)))
+    assert "Gap to the mean IoU" not in native.text
+    assert "its tables only, at the prepared size" in native.text
+    assert f"{metrics['paper']['pooled_iou']:.3f}" in native.text
 
 
 def test_failures_come_first(page):
