@@ -29,9 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", help="models:/NAME/3 or models:/NAME@champion")
     add("--json", action="store_true", help="print all of it as JSON")
     check = "compare raw files with those recorded (default: data/raw/ of the checkout)"
-    add(
-        "--check", nargs="?", type=Path, const=Path(), metavar="DIR_OR_FILE", help=check
-    )
+    # True, as a folder may be named by any path, "." too.
+    add("--check", nargs="?", type=Path, const=True, metavar="DIR_OR_FILE", help=check)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,16 +60,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if table["check"] and not table["check"]["agrees"] else 0
 
 
-def _check(lineage: Mapping[str, Any], given: Path) -> dict[str, Any]:
-    """Compare the recorded raw files with those of a folder or one archive."""
+def _check(lineage: Mapping[str, Any], given: Path | bool) -> dict[str, Any]:
+    """Compare the recorded raw files with those of a folder or one archive.
+
+    given: True for those of the checkout.
+    """
     from kmunet.data.provenance import compare
 
     recorded = lineage.get("raw", {}).get("files")
     if not recorded:
         raise ServiceError("the version has no record of raw files to compare with")
-    place = given if given != Path() else _of_the_checkout(lineage["dataset"])
-    result = compare(recorded, place)
-    return {**asdict(result), "agrees": result.agrees, "place": str(place)}
+    if isinstance(given, bool):
+        given = _of_the_checkout(lineage["dataset"])
+    result = compare(recorded, given)
+    return {**asdict(result), "agrees": result.agrees, "place": str(given)}
 
 
 def _of_the_checkout(dataset: str) -> Path:

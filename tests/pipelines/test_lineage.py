@@ -218,6 +218,13 @@ def test_check_compares_with_the_checkouts_raw_data(call, registered, tmp_path):
     )
 
 
+def test_check_of_the_folder_where_one_is(call):
+    """A dot is that folder, not what the checkout has."""
+    code, out, _ = call("models:/kmunet-squares/1", "--check", ".", "--json")
+    assert (code, json.loads(out)["check"]["place"]) == (1, ".")
+    assert json.loads(out)["check"]["missing"] == ["squares.zip"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
