@@ -23,6 +23,7 @@ VERSION = 1
 PACKAGES = ("kmunet", "torch", "numpy", "albumentations", "opencv-python-headless",
             "ray", "dvc", "mlflow")  # fmt: skip
 RECORDED = ("params.yaml", "dvc.lock")  # whole, in the same run
+CODE = ("kmunet", "pipelines", "flows")  # a new file there may be what ran
 
 
 def lineage(paths: Paths, used: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,8 +82,9 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def git_commit(root: Path) -> str:
-    """The commit, with -dirty where files are not as committed."""
-    return _git(root, "describe", "--always", "--abbrev=40", "--dirty").strip()
+    """The commit, with -dirty where `lineage` calls the code dirty; empty without."""
+    code = _code(root)
+    return code["commit"] + "-dirty" * code["dirty"] if code else ""
 
 
 def params_digest(used: Mapping[str, Any]) -> str:
@@ -129,7 +131,7 @@ def _split(paths: Paths) -> dict[str, Any]:
 
 
 def _code(root: Path) -> dict[str, Any]:
-    """The commit, and which tracked files were not as committed.
+    """The commit, and which files were not as committed; of `CODE` the new ones too.
 
     `dirty` does not count those of `RECORDED`: DVC itself rewrites dvc.lock.
     """
@@ -137,6 +139,7 @@ def _code(root: Path) -> dict[str, Any]:
     if not commit:
         return {}
     names = _git(root, "diff", "--name-only", "-z", "--no-renames", "HEAD")
+    names += _git(root, "ls-files", "--others", "--exclude-standard", "-z", *CODE)
     changed = sorted(name for name in names.split("\0") if name)
     dirty = any(name not in RECORDED for name in changed)
     return {"commit": commit, "changed": changed, "dirty": dirty}

@@ -25,7 +25,7 @@ from kmunet.data.digest import sha256_of
 from kmunet.data.store import open_packed
 from kmunet.models import build_model
 from pipelines import prepare, promotion, register, split
-from pipelines.evidence import lineage, locked_stages
+from pipelines.evidence import git_commit, lineage, locked_stages
 from pipelines.gate import Decision
 from pipelines.paths import Paths
 
@@ -282,11 +282,29 @@ def test_changed_code_is_named_and_dvcs_own_lock_is_not(outputs):
     lock.write_text(LOCK + "\n")
     found = lineage(outputs, {})["code"]
     assert (found["changed"], found["dirty"]) == (["dvc.lock"], False)
+    assert git_commit(outputs.root) == found["commit"]
     code.write_text("x = 1\n")
     found = lineage(outputs, {})["code"]
     assert (found["changed"], found["dirty"]) == (["code.py", "dvc.lock"], True)
+    assert git_commit(outputs.root) == f"{found['commit']}-dirty"
     code.write_text("")
     lock.write_text(LOCK)
     assert locked_stages(outputs.root, "squares")["fetch"]["outs"] == {
         "data/raw/squares": "aa.dir"
     }
+
+
+def test_a_new_file_of_code_is_a_change_and_one_that_git_ignores_is_not(outputs):
+    package = outputs.root / "kmunet"
+    for name in ("kmunet/reports/data", "notes.txt"):  # ignored, and no code
+        (outputs.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (outputs.root / name).write_text("")
+    found = lineage(outputs, {})["code"]
+    assert (found["changed"], found["dirty"]) == ([], False)
+    (package / "new.py").write_text("x = 1\n")
+    found, commit = lineage(outputs, {})["code"], git_commit(outputs.root)
+    shutil.rmtree(package)
+    (outputs.root / "notes.txt").unlink()
+    assert (found["changed"], found["dirty"]) == (["kmunet/new.py"], True)
+    assert commit == f"{found['commit']}-dirty"
+    assert git_commit(outputs.root.parent) == ""
