@@ -38,20 +38,46 @@ class SegmentationModel(PythonModel):  # type: ignore[misc]
         params: dict[str, Any] | None = None,
     ) -> Any:
         if hasattr(model_input, "columns"):
-            return [self._decode(cell) for cell in model_input["image"]]
+            return self._table(model_input)
         if isinstance(model_input, list | tuple):
             return [self.predictor(np.asarray(image)) for image in model_input]
         images = np.asarray(model_input)
+        if images.ndim == 4 and not len(images):
+            return self.predictor(np.zeros(images.shape[1:], images.dtype))[None][:0]
         if images.ndim == 4:
             return np.stack([self.predictor(image) for image in images])
         return self.predictor(images)
 
-    def _decode(self, cell: bytes | str) -> list[Any]:
-        """As training decodes: 16 bits scaled, EXIF's orientation applied."""
+    def _table(self, table: Any) -> list[Any]:
+        """Of each file. As training decodes: 16 bits scaled, EXIF's turn applied."""
         from kmunet.data.decode import decode_image
+        from kmunet.errors import DataError
 
-        data = base64.b64decode(cell) if isinstance(cell, str) else bytes(cell)
-        return list(self.predictor(decode_image(data, "image")).tolist())
+        if "image" not in table.columns:
+            named = ", ".join(map(str, table.columns))
+            raise DataError(f"the table has no column 'image', only: {named}")
+        found = []
+        for row, cell in table["image"].items():
+            name = f"column 'image', row {row}"
+            pixels = decode_image(_file(cell, name), name)
+            found.append(list(self.predictor(pixels).tolist()))
+        return found
+
+
+def _file(cell: Any, name: str) -> bytes:
+    """The bytes of a cell. DataError where it holds none."""
+    from kmunet.errors import DataError
+
+    encoded = isinstance(cell, str)
+    try:
+        return base64.b64decode(cell) if encoded else bytes(memoryview(cell))
+    except TypeError:
+        raise DataError(
+            f"{name}: expects the bytes of a file (PNG, JPEG, TIFF; base64 over REST), "
+            f"got {type(cell).__name__}; read the file, or leave the row out"
+        ) from None
+    except ValueError as error:
+        raise DataError(f"{name}: not base64 ({error}); encode the file anew") from None
 
 
 set_model(SegmentationModel())

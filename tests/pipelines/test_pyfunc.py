@@ -10,6 +10,7 @@ import tifffile
 import torch
 from PIL import Image
 
+from kmunet.errors import DataError
 from kmunet.inference import Predictor
 from pipelines.pyfunc import SegmentationModel
 
@@ -57,3 +58,40 @@ def test_a_file_is_decoded_as_in_training(model, make, send):
     expected = model.predict(None, pixels.copy())
     assert expected.std() > 0.01
     np.testing.assert_array_equal(np.float32(found), expected)
+
+
+@pytest.mark.parametrize(("classes", "maps"), [(1, ()), (2, (3,))])
+def test_an_empty_batch_gives_an_empty_one(classes, maps):
+    model = SegmentationModel()
+    network = torch.nn.Conv2d(3, 1 if classes == 1 else classes + 1, 1)
+    model.predictor = Predictor(network, 32, [0.5] * 3, [0.2] * 3)
+    found = model.predict(None, np.zeros((0, 24, 32, 3), np.uint8))
+    assert (found.shape, found.dtype) == ((0, *maps, 24, 32), np.float32)
+    one = model.predict(None, PIXELS[None].copy())
+    assert one.shape[1:] == found.shape[1:]
+    with pytest.raises(DataError, match="expects uint8"):
+        model.predict(None, np.zeros((0, 24, 32, 3)))
+
+
+@pytest.mark.parametrize("cell", [None, float("nan"), 5, pd.NA])
+def test_a_cell_without_a_file_is_named(model, cell):
+    table = pd.DataFrame({"image": [deep()[0], cell]}, index=["a", "b"], dtype=object)
+    with pytest.raises(DataError, match=r"column 'image', row b: expects the bytes"):
+        model.predict(None, table)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"picture": [b"x"], "id": [1]}, "no column 'image', only: picture, id"),
+        ({"image": [b"x"]}, "column 'image', row 0: cannot be read as an image"),
+        ({"image": ["not base64"]}, r"column 'image', row 0: not base64 \("),
+    ],
+)
+def test_a_table_that_cannot_be_read_says_where(model, table, message):
+    with pytest.raises(DataError, match=message):
+        model.predict(None, pd.DataFrame(table))
+
+
+def test_a_table_without_rows_gives_nothing(model):
+    assert model.predict(None, pd.DataFrame({"image": []})) == []
