@@ -9,7 +9,8 @@ import numpy as np
 from kmunet.data.alike import SIDE, thumbnail
 from kmunet.data.decode import Pixels
 from kmunet.data.groups import Link, same_pixels
-from kmunet.data.pairs import Pair, Source
+from kmunet.data.layers import LayerCount, Layers
+from kmunet.data.pairs import Decoded, Pair, Source
 from kmunet.data.progress import parallel_map
 from kmunet.data.record import Record
 from kmunet.data.resize import resize_mask
@@ -28,6 +29,7 @@ class Examined:
     thumbnail: Pixels  # (SIDE, SIDE) grey
     mask: Pixels  # (SIDE, SIDE) in {0, 1}: any class
     statistics: Statistics
+    layers: Layers
 
 
 def check(source: Source) -> list[Record]:
@@ -38,11 +40,14 @@ def check(source: Source) -> list[Record]:
     """
     found: list[Record] = []
     faults: list[DataError] = [PairError(text) for text in source.problems]
+    counted = LayerCount(source.classes)
     for outcome in parallel_map(examine, source.matched, "checking pairs"):
         if isinstance(outcome, Examined):
             found.append(outcome.record)
+            counted.add(outcome.record.id, outcome.layers)
         else:
             faults.append(outcome)
+    faults += counted.faults()
     if faults:
         raise summary(source, faults)
     return found
@@ -68,6 +73,12 @@ def warnings(records: Sequence[Record]) -> list[str]:
     return found + _duplicates(records)
 
 
+def of_classes(counted: LayerCount) -> list[str]:
+    """A line for each class that others cover in some images, or that is nowhere."""
+    found = [f"{text}: {len(ids)}, {_few(ids)}" for text, ids in counted.covered()]
+    return found + counted.absent()
+
+
 def alike(records: Sequence[Record], links: Sequence[Link]) -> list[str]:
     """A line on near-duplicates, if there are any."""
     near = [link for link in links if link.kind != "exact"]
@@ -80,16 +91,22 @@ def alike(records: Sequence[Record], links: Sequence[Link]) -> list[str]:
 def examine(pair: Pair) -> Examined | DataError:
     """Decode a pair; its fault is returned and not raised, to go on with the others."""
     try:
-        image, mask, grey = pair.read_checked()
+        read = pair.read_checked()
     except DataError as error:
         return error
-    small = resize_mask(np.minimum(mask, 1), SIDE, SIDE)
-    record = describe(pair, image, mask, grey)
-    return Examined(record, thumbnail(image), small, measure(image))
+    small = resize_mask(np.minimum(read.mask, 1), SIDE, SIDE)
+    return Examined(
+        describe(pair, read),
+        thumbnail(read.image),
+        small,
+        measure(read.image),
+        read.layers,
+    )
 
 
-def describe(pair: Pair, image: Pixels, mask: Pixels, grey: bool) -> Record:
+def describe(pair: Pair, read: Decoded) -> Record:
     """The record of a decoded pair, not yet split."""
+    image, mask = read.image, read.mask
     height, width = mask.shape
     return Record(
         id=pair.id,
@@ -99,7 +116,7 @@ def describe(pair: Pair, image: Pixels, mask: Pixels, grey: bool) -> Record:
         foreground=int(np.count_nonzero(mask)) / mask.size,
         image_sha256=_digest(image),
         sha256=_digest(image, mask),
-        grey_edges=grey,
+        grey_edges=read.grey,
         peak=int(image.max()),
     )
 

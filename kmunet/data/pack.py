@@ -14,7 +14,7 @@ from kmunet.data.atomic import new_folder, require_space
 from kmunet.data.groups import find_links
 from kmunet.data.header import write_header
 from kmunet.data.index import links_table
-from kmunet.data.integrity import alike, warnings
+from kmunet.data.integrity import alike, of_classes, warnings
 from kmunet.data.packer import Packer
 from kmunet.data.pairs import Source
 from kmunet.data.prepared import Prepared, open_prepared
@@ -53,7 +53,12 @@ def write_packed(
             "source": source.kind,
             "classes": list(source.classes),
             "splits": source.splits,
-            "warnings": [*source.notes, *notes, *packer.vanished()],
+            "warnings": [
+                *source.notes,
+                *notes,
+                *of_classes(packer.layers),
+                *packer.vanished(),
+            ],
         }
         stack.close()  # every file is whole before its checksum is taken
         files = (path for path in partial.rglob("*") if path.is_file())

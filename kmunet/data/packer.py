@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from kmunet.data.alike import SIDE, thumbnail
 from kmunet.data.index import Records, index_type, open_names, write_names
 from kmunet.data.integrity import describe, summary
+from kmunet.data.layers import LayerCount, Layers
 from kmunet.data.native import NativeWriter, encode_image, encode_mask
-from kmunet.data.pairs import Pair, Source
+from kmunet.data.pairs import Decoded, Pair, Source
 from kmunet.data.progress import parallel_map
 from kmunet.data.record import SPLITS
 from kmunet.data.resize import resize_image, resize_mask
@@ -32,6 +33,7 @@ class _Written:
 
     lost: NDArray[np.bool_]  # at each size: had a lesion, has none
     native: tuple[bytes, bytes] | None  # image and mask
+    layers: Layers
 
 
 class Packer:
@@ -50,6 +52,7 @@ class Packer:
         self.count = len(source.matched)
         self.faulty = bool(source.problems)
         self.lost = np.zeros(len(sizes), np.int64)
+        self.layers = LayerCount(source.classes)
         self._open_index(folder, native)
         self.rows = {size: max(1, shard_bytes // (3 * size**2)) for size in sizes}
         self.shards = {
@@ -71,8 +74,10 @@ class Packer:
                 faults.append(done)
             elif done is not None:
                 self.lost += done.lost
+                self.layers.add(self.source.matched[row].id, done.layers)
                 if self.native and done.native:
                     self.index[row]["native"] = self.native.append(*done.native)
+        faults += self.layers.faults() if not faults else []
         if faults:
             raise summary(self.source, faults)
 
@@ -117,18 +122,19 @@ class Packer:
         pair = self.source.matched[row]
         try:
             data = pair.files.read(pair.image)
-            image, mask, grey = pair.decode(data)
+            read = pair.decode(data)
         except DataError as error:
             self.faulty = True
             return error
         if self.faulty:
             return None
-        self._describe(row, pair, image, mask, grey)
+        self._describe(row, pair, read)
+        image, mask = read.image, read.mask
         self.thumbnails[row] = thumbnail(image)
         places = enumerate(self.sizes)
         lost = [self._resize(row, place, size, image, mask) for place, size in places]
         native = (encode_image(image, data), encode_mask(mask)) if self.native else None
-        return _Written(np.asarray(lost), native)
+        return _Written(np.asarray(lost), native, read.layers)
 
     def _resize(
         self, row: int, place: int, size: int, image: Pixels, mask: Pixels
@@ -148,10 +154,8 @@ class Packer:
             self.index[row]["squares"][place, channel] = counts @ levels**2
         return bool(mask.any() and not small_mask.any())
 
-    def _describe(
-        self, row: int, pair: Pair, image: Pixels, mask: Pixels, grey: bool
-    ) -> None:
-        known, record = self.index[row], describe(pair, image, mask, grey)
+    def _describe(self, row: int, pair: Pair, read: Decoded) -> None:
+        known, record = self.index[row], describe(pair, read)
         for name in ("height", "width", "foreground", "grey_edges", "peak"):
             known[name] = getattr(record, name)
         for name in ("image_sha256", "sha256"):

@@ -12,6 +12,7 @@ import numpy as np
 from kmunet.data.about import About
 from kmunet.data.archive import Files
 from kmunet.data.decode import Pixels, decode_image
+from kmunet.data.layers import Layers, Stack
 from kmunet.data.masks import BINARY, MaskForm, decode_mask
 from kmunet.errors import PairError, SizeError
 
@@ -21,12 +22,22 @@ _MASK_NAME = re.compile(
 
 
 @dataclass(frozen=True)
+class Decoded:
+    """A pair's pixels, and what its masks were before they became one."""
+
+    image: Pixels  # (H, W, 3) RGB
+    mask: Pixels  # (H, W): 0, or the class from 1
+    grey: bool  # whether a mask had grey values between its two
+    layers: Layers
+
+
+@dataclass(frozen=True)
 class Pair:
     """One image and its masks, by name in `files`; several masks are joined.
 
     `split`: where the data set's makers (or a manifest) put it. `group`: pairs of one
     group (video sequence, patient) belong together. `layers`: the class of each mask,
-    where each class has masks of its own.
+    where each class has masks of its own; later masks lie over earlier ones.
     """
 
     id: str
@@ -45,34 +56,34 @@ class Pair:
         With one class that is {0, 1}. Raises UnreadableError or PairError naming the
         file at fault.
         """
-        image, mask, _ = self.read_checked()
-        return image, mask
+        pair = self.read_checked()
+        return pair.image, pair.mask
 
     def read_image(self) -> Pixels:
         """The image alone. Raises UnreadableError."""
         return decode_image(self.files.read(self.image), self.image)
 
-    def read_checked(self) -> tuple[Pixels, Pixels, bool]:
-        """As `read`, and whether a mask had grey values between its two."""
+    def read_checked(self) -> Decoded:
+        """As `read`, with what is to be known of the masks."""
         return self.decode(self.files.read(self.image))
 
-    def decode(self, data: bytes) -> tuple[Pixels, Pixels, bool]:
+    def decode(self, data: bytes) -> Decoded:
         """As `read_checked`, where `data` of the image's file was read already."""
         image = decode_image(data, self.image)
         height, width = image.shape[:2]
-        mask = np.zeros((height, width), np.uint8)
+        stack = Stack(height, width)
         any_grey = False
         for place, name in enumerate(self.masks):
             part, grey = decode_mask(self.files.read(name), name, self.form)
-            if part.shape != mask.shape:
+            if part.shape != stack.mask.shape:
                 raise SizeError(
                     f"{name}: {part.shape[1]}x{part.shape[0]} pixels, but its image "
                     f"{self.image} has {width}x{height}; they must be equal"
                 )
             value = self.layers[place] if self.layers else 1
-            mask = np.where(part > 0, part * np.uint8(value), mask)
+            stack.lay(part * np.uint8(value))
             any_grey |= grey
-        return image, mask, any_grey
+        return Decoded(image, stack.mask, any_grey, stack.layers())
 
 
 @dataclass(frozen=True)

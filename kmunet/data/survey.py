@@ -16,6 +16,7 @@ import numpy as np
 from kmunet.data.alike import SIDE
 from kmunet.data.groups import Conflict, Link, find_conflicts, find_links, name_groups
 from kmunet.data.integrity import DARK, Examined, examine
+from kmunet.data.layers import LayerCount
 from kmunet.data.pairs import Source
 from kmunet.data.progress import parallel_map
 from kmunet.data.record import Record
@@ -71,6 +72,7 @@ def survey(source: Source, scratch: Path) -> Survey:
     found: list[Examined] = []
     known: list[str | None] = []
     splits: list[str | None] = []
+    layers = LayerCount(source.classes)
     outcomes = parallel_map(examine, source.matched, "reading pairs")
     for pair, outcome in zip(source.matched, outcomes, strict=True):
         if isinstance(outcome, Examined):
@@ -78,14 +80,18 @@ def survey(source: Source, scratch: Path) -> Survey:
             found.append(replace(outcome, thumbnail=_IN_FILE, mask=_IN_FILE))
             known.append(pair.group)
             splits.append(pair.split)
+            layers.add(pair.id, outcome.layers)
         else:
             errors.append(Finding(_kind(outcome), str(outcome), (pair.id,)))
+    errors += [Finding("covered class", str(fault)) for fault in layers.faults()]
     records = [item.record for item in found]
     thumbnails.cut(len(found))
     masks.cut(len(found))
     links = find_links(records, thumbnails, scratch)
     conflicts = find_conflicts(records, links, masks)
     warnings = [Finding("incomplete", note) for note in source.notes]
+    warnings += [Finding("covered class", *item) for item in layers.covered()]
+    warnings += [Finding("absent class", text) for text in layers.absent()]
     warnings += _observations(found) + _alike(records, links, conflicts)
     groups = name_groups(records, links, known)
     leaks = _leaks(records, groups, splits)

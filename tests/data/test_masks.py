@@ -7,8 +7,11 @@ import pytest
 import tifffile
 from PIL import Image
 
+from kmunet.data.integrity import check
 from kmunet.data.masks import BINARY, INSTANCES, class_form, decode_mask
+from kmunet.data.pack import write_packed
 from kmunet.data.sources import open_source
+from kmunet.data.survey import survey
 from kmunet.errors import ConfigError, PairError, UnreadableError
 
 INDEX = np.array([[0, 1, 2, 3], [0, 3, 3, 1]], np.uint8)
@@ -136,3 +139,69 @@ def test_a_folder_of_masks_for_each_class(tmp_path, save):
     with open_source("folder", tmp_path, ("a", "b", "c")) as source:
         _, mask = source.pairs()[0].read()
     np.testing.assert_array_equal(mask, INDEX)
+
+
+def cups(root, save, orders, small=8):
+    """Class folders by number: in each image a disc of 24 pixels with a cup inside."""
+    for number, classes in enumerate(orders):
+        save(root / "images" / f"{number}.png", np.full((40, 40), number + 9))
+        for folder, name in enumerate(classes):
+            mask = np.zeros((40, 40), np.uint8)
+            half = 12 if name == "disc" else small // 2
+            mask[20 - half : 20 + half, 20 - half : 20 + half] = 255
+            save(root / "masks" / str(folder) / f"{number}.png", mask)
+
+
+def test_a_class_that_another_covers_everywhere_is_refused(tmp_path, save):
+    cups(tmp_path / "raw", save, [("cup", "disc")] * 3)
+    with open_source("folder", tmp_path / "raw", ("cup", "disc")) as source:
+        for use in (check, lambda s: write_packed(tmp_path / "set", s, [16])):
+            with pytest.raises(
+                PairError, match=r"class 'cup': later classes cover it in every mask"
+            ) as caught:
+                use(source)
+            assert "(3, such as 0): name the class that encloses" in str(caught.value)
+        found = survey(source, tmp_path)
+    assert [item.kind for item in found.errors] == ["covered class"]
+
+
+def test_a_class_within_one_declared_before_it_is_kept(tmp_path, save):
+    cups(tmp_path / "raw", save, [("disc", "cup")] * 3)
+    with open_source("folder", tmp_path / "raw", ("disc", "cup")) as source:
+        _, mask = source.pairs()[0].read()
+        prepared = write_packed(tmp_path / "set", source, [16])
+    assert np.bincount(mask.ravel()).tolist() == [40 * 40 - 24 * 24, 24**2 - 8**2, 64]
+    assert not [text for text in prepared.header["warnings"] if "class" in text]
+
+
+@pytest.mark.parametrize("kind", ["folder", "manifest"])
+def test_a_class_that_another_covers_here_and_there_is_told(tmp_path, save, kind):
+    """Also where one value of masks lies over another, as in a manifest's rows."""
+    root = tmp_path / "raw"
+    cups(root, save, [("cup", "disc"), ("cup", "cup")])
+    if kind == "manifest":
+        for path in root.glob("masks/*/*.png"):
+            value = int(path.parent.name) + 1
+            save(path, np.where(np.asarray(Image.open(path)) > 0, value, 0))
+        lines = [f"images/{n}.png,masks/0/{n}.png;masks/1/{n}.png" for n in (0, 1)]
+        (root / "t.csv").write_text("\n".join(["image,mask", *lines]))
+    rim = np.zeros((40, 40), np.uint8)
+    rim[2:4] = 255 if kind == "folder" else 1
+    save(root / "masks" / "0" / "1.png", rim)
+    with open_source(kind, root, ("cup", "disc")) as source:
+        warnings = write_packed(tmp_path / "set", source, [16]).header["warnings"]
+        found = {item.kind: item for item in survey(source, tmp_path).warnings}
+    text = "class 'cup' is covered by later classes, with less than 10% of it left"
+    assert f"{text}: 1, 0" in warnings
+    assert found["covered class"].ids == ("0",)
+
+
+def test_a_declared_class_that_no_mask_holds_is_told(tmp_path, save):
+    save(tmp_path / "raw" / "images" / "x.png", INDEX * 20)
+    save(tmp_path / "raw" / "masks" / "x.png", INDEX)
+    with open_source("folder", tmp_path / "raw", ("a", "b", "c", "d")) as source:
+        warnings = write_packed(tmp_path / "set", source, [16]).header["warnings"]
+        told = survey(source, tmp_path).warnings
+        found = [item.message for item in told if item.kind == "absent class"]
+    assert "class 'd' has no pixel in any mask" in warnings
+    assert found == ["class 'd' has no pixel in any mask"]
