@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -205,3 +206,82 @@ def test_a_declared_class_that_no_mask_holds_is_told(tmp_path, save):
         found = [item.message for item in told if item.kind == "absent class"]
     assert "class 'd' has no pixel in any mask" in warnings
     assert found == ["class 'd' has no pixel in any mask"]
+
+
+def blobs(height=96, width=128):
+    """Three ellipses, 255 on 0, of 6 to 40 pixels."""
+    mask = np.zeros((height, width), np.uint8)
+    for centre, axes in (
+        ((30, 30), (20, 12)),
+        ((90, 60), (25, 18)),
+        ((60, 12), (3, 3)),
+    ):
+        cv2.ellipse(mask, centre, axes, 30, 0, 360, 255, -1)
+    return mask
+
+
+def bordered(value, border=255):
+    """Three objects of `value`, each with a border of 3 pixels."""
+    inside = blobs() > 0
+    around = cv2.dilate(blobs(), np.ones((7, 7), np.uint8)) > 0
+    return np.where(inside, value, np.where(around, border, 0)).astype(np.uint8)
+
+
+def instances(most):
+    """Squares of 7 pixels with ids 1 to `most`."""
+    ids = np.arange(1, most + 1).reshape(-1, 20)
+    return np.pad(np.kron(ids, np.ones((7, 7))), 20).astype(np.uint8)
+
+
+def halves():
+    return np.where(blobs() > 0, np.where(np.arange(128) < 60, 128, 255), 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "area"),
+    [(bordered(1), 1), (instances(200), None), (halves(), 128), (bordered(7), 7)],
+)
+def test_areas_between_are_ids_or_borders_and_refused(values, area):
+    text = rf"m\.png: mask values between 0 and {values.max()} fill areas, such as "
+    with pytest.raises(PairError, match=text + (str(area) if area else "")):
+        decode_mask(png(values.astype(np.uint8)), "m.png")
+    deep = values.astype(np.uint16) * (257 if values.max() == 255 else 300)
+    with pytest.raises(PairError, match="merge instance ids first"):
+        decode_mask(png(deep), "m.png")
+
+
+@pytest.mark.parametrize("quality", [5, 15, 30, 60, 95])
+def test_masks_out_of_a_jpeg_are_cut_at_half(quality):
+    buffer = io.BytesIO()
+    Image.fromarray(blobs()).save(buffer, "JPEG", quality=quality)
+    mask, grey = decode_mask(buffer.getvalue(), "m")
+    assert grey
+    np.testing.assert_array_equal(mask, np.asarray(Image.open(buffer)) > 127)
+    assert np.mean(mask != blobs() / 255) < 0.02
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.5, 1.3, 4.0])
+@pytest.mark.parametrize("how", [cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC])
+def test_resized_and_blurred_masks_are_cut_at_half(scale, how):
+    soft = cv2.resize(blobs(), None, fx=scale, fy=scale, interpolation=how)
+    for values in (soft, cv2.GaussianBlur(soft, (0, 0), 3 * scale)):
+        mask, _ = decode_mask(png(values), "m")
+        np.testing.assert_array_equal(mask, values > 127)
+
+
+def test_real_masks_resized_and_out_of_a_jpeg_are_read(real_data):
+    names = ("Data", "Part1_GroundTruth")
+    folders = [
+        real_data / "original-format-samples" / f"ISIC-2017_Validation_{name}"
+        for name in names
+    ]
+    with open_source("isic2017", folders) as source:
+        for pair in source.pairs():
+            whole = np.asarray(Image.open(io.BytesIO(source.files.read(pair.masks[0]))))
+            small = cv2.resize(whole, (256, 192), interpolation=cv2.INTER_AREA)
+            for values in (whole, small):
+                buffer = io.BytesIO()
+                Image.fromarray(values).save(buffer, "JPEG", quality=40)
+                for data in (png(values), buffer.getvalue()):
+                    mask, _ = decode_mask(data, "m")
+                    assert np.mean(mask != (values > 127)) < 0.005
