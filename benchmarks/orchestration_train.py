@@ -39,7 +39,8 @@ def main() -> int:
             seen.append((time.time(), progress.step, _spent()))
 
     try:
-        with run_on_ray(train_worker, worker_config(params, paths), cluster, look):
+        config = worker_config(params, paths, packed)
+        with run_on_ray(train_worker, config, cluster, look):
             pass
     finally:
         shutdown()

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -15,7 +16,13 @@ from kmunet.data.digest import sha256_of
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.data.transforms import Transform, build_transform
 from kmunet.device import choose_device
-from kmunet.errors import CheckpointError, ConfigError, KMUNetError, TrainingError
+from kmunet.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    KMUNetError,
+    TrainingError,
+)
 from kmunet.models import build_model
 from kmunet.models.registry import BASELINES
 from kmunet.ops import backend, use_backend
@@ -56,7 +63,7 @@ def run(params: Params, paths: Paths) -> None:
     storage = chosen_storage(paths.root)
     model = build_model(**model_arguments(params, packed))
     storage.check(cluster.name, checkpoint_bytes(model, params.train))
-    config = worker_config(params, paths)
+    config = worker_config(params, paths, packed)
     try:
         with (
             TrainingProgress() as progress,
@@ -100,10 +107,11 @@ def note_grid(history: Path) -> None:
         )
 
 
-def worker_config(params: Params, paths: Paths) -> dict[str, Any]:
+def worker_config(params: Params, paths: Paths, packed: PackedSet) -> dict[str, Any]:
     """What `train_worker` is called with: plain values that travel."""
     return {
         "params": params.model_dump(mode="json", by_alias=True),
+        "fingerprint": packed.fingerprint,
         **{
             name: send(paths.root, path.relative_to(paths.root).as_posix())
             for name, path in (("prepared", paths.prepared), ("splits", paths.splits))
@@ -115,14 +123,26 @@ def train_worker(config: dict[str, Any], reporter: Reporter) -> None:
     """Run in every Ray worker: build model and data, and fit."""
     params = parse_params(config["params"])
     make_deterministic(params.train.seed, params.train.threads)
-    places = receive(config["prepared"]), receive(config["splits"])
-    packed = open_packed(*places, params.train.size)
+    packed = received(config, params.train.size)
     fit(
         build_model(**model_arguments(params, packed)),
         training_data(params, packed),
         params.train,
         reporter,
     )
+
+
+def received(config: dict[str, Any], size: int | None) -> PackedSet:
+    """Data and split on this node. DataError unless they are those of the driver."""
+    places = receive(config["prepared"]), receive(config["splits"])
+    packed = open_packed(*places, size)
+    if packed.fingerprint != config["fingerprint"]:
+        raise DataError(
+            f"{places[0]} and {places[1]} on node {platform.node()}: other data than "
+            "the training began with; copy the driver's folders there, or remove them, "
+            "and they come from the DVC remote (after `dvc push`)"
+        )
+    return packed
 
 
 def check_before_start(params: Params, packed: PackedSet) -> None:

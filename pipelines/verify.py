@@ -106,7 +106,7 @@ def replay(
     os.environ.pop("RAY_ADDRESS", None)  # its files are on this machine
     check_before_start(params, packed)
     splits = {"folder": str(packed.splits), "content": None}
-    config = worker_config(params, paths) | {"splits": splits, "steps": steps}
+    config = worker_config(params, paths, packed) | {"splits": splits, "steps": steps}
     with tempfile.TemporaryDirectory(prefix="kmunet-verify-") as folder:
         cluster = replace(
             cluster_for(params, paths, packed), storage=Path(folder), name="replay"

@@ -69,7 +69,8 @@ def main():
     paths = Paths(Path.cwd(), "synthetic")
     params = load_params(paths.params)
     packed = open_packed(paths.prepared, paths.splits, params.train.size)
-    config = worker_config(params, paths) | {"images": len(packed.indices("train"))}
+    images = {"images": len(packed.indices("train"))}
+    config = worker_config(params, paths, packed) | images
     if sys.argv[2:] == ["local"]:
         noted.worker(config, LocalReporter(folder / "kept"))
         _take(folder / "kept/latest", folder)

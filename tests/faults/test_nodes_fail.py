@@ -11,6 +11,7 @@ from record import record
 from safetensors.torch import load_file
 
 from kmunet.config import load_params
+from kmunet.data.store import open_packed
 from kmunet.training import LocalReporter
 from pipelines.train import train_worker, worker_config
 
@@ -149,7 +150,8 @@ def test_elastic_workers_go_on_with_fewer_and_take_the_node_back(lab, tmp_path):
         process.communicate()
         lab.mend()
     params = load_params(paths.params)
-    train_worker(worker_config(params, paths), LocalReporter(tmp_path))
+    packed = open_packed(paths.prepared, paths.splits, params.train.size)
+    train_worker(worker_config(params, paths, packed), LocalReporter(tmp_path))
     found = load_file(paths.model / "model.safetensors")
     for name, value in load_file(tmp_path / "latest/best.safetensors").items():
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=5e-4)

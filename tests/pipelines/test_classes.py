@@ -64,7 +64,7 @@ def paths(tmp_path_factory, params):
     packed = open_packed(paths.prepared, paths.splits)
     train.check_before_start(params, packed)
     reporter = LocalReporter(paths.root / "checkpoints")
-    train.train_worker(train.worker_config(params, paths), reporter)
+    train.train_worker(train.worker_config(params, paths, packed), reporter)
     train.export(reporter.folder / "latest", params, packed, paths.model)
     evaluate.run(params, paths)
     return paths

@@ -9,13 +9,15 @@ import pytest
 import yaml
 
 from kmunet.config import parse_params
+from kmunet.data.store import open_packed
 from kmunet.data.synthetic import write_synthetic
 from kmunet.errors import DataError
 from kmunet.training import LocalReporter
 from pipelines import prepare, split
 from pipelines.content import Content, receive
+from pipelines.folds import divided
 from pipelines.paths import Paths
-from pipelines.train import train_worker
+from pipelines.train import train_worker, worker_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,10 +55,9 @@ def test_a_node_without_the_folders_trains_on_the_same_bits(
 ):
     paths, params = workspace
     aws.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    values = params.model_dump(mode="json", by_alias=True)
-    here, away = {"params": values}, {"params": values}
+    here = worker_config(params, paths, open_packed(paths.prepared, paths.splits))
+    away = dict(here)
     for name, folder in (("prepared", paths.prepared), ("splits", paths.splits)):
-        here[name] = {"folder": str(folder), "content": None}
         gone = str(tmp_path / "nowhere" / name)
         away[name] = {"folder": gone, "content": push(s3_server, folder)}
     reporters = [LocalReporter(tmp_path / "here"), LocalReporter(tmp_path / "away")]
@@ -69,6 +70,22 @@ def test_a_node_without_the_folders_trains_on_the_same_bits(
     again = LocalReporter(tmp_path / "again")
     train_worker(away, again)
     assert again.reports == reporters[0].reports
+
+
+def test_other_data_at_the_same_path_are_refused(workspace, tmp_path):
+    """A node's own disk may hold an older version where the driver's lies."""
+    paths, params = workspace
+    packed = open_packed(paths.prepared, paths.splits)
+    config = worker_config(params, paths, packed)
+    other = params.model_copy(
+        update={"split": params.split.model_copy(update={"seed": 5})}
+    )
+    folder = tmp_path / "older"
+    divided(packed.prepared, other, folder)
+    config["splits"] = {"folder": str(folder), "content": None}
+    with pytest.raises(DataError, match=r"older on node .*: other data than .*remove"):
+        train_worker(config, LocalReporter(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_neither_here_nor_in_a_remote_says_what_to_do(tmp_path):

@@ -97,10 +97,13 @@ def test_a_trial_is_the_training_of_its_parameters(swept, workspace, tmp_path):
     splits = {"folder": str(place / "data/splits/synthetic"), "content": None}
     prepared = {"folder": str(workspace / "data/prepared/synthetic"), "content": None}
     values = trial.params.model_dump(mode="json", by_alias=True)
-    train_worker(
-        {"params": values, "prepared": prepared, "splits": splits},
-        LocalReporter(tmp_path),
-    )
+    config = {
+        "params": values,
+        "fingerprint": trial.fingerprint,
+        "prepared": prepared,
+        "splits": splits,
+    }
+    train_worker(config, LocalReporter(tmp_path))
     alone = load_file(tmp_path / "latest/best.safetensors")
     kept = load_file(place / "models/synthetic/model.safetensors")
     assert all((alone[name] == kept[name]).all() for name in kept)
