@@ -17,8 +17,10 @@ def new_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that replaces it on leaving without error.
 
     On any exception, also KeyboardInterrupt, it is removed and `target` is untouched.
-    Processes that write the same one do so in turn; the last one's stays.
+    Processes that write the same one do so in turn; the last one's stays. Where
+    `target` is a link, as to a larger disk, what it leads to is replaced.
     """
+    target = target.resolve() if target.is_symlink() else target
 
     def wait() -> None:
         logger.warning("%s: waits for another process that writes it", target)
@@ -31,24 +33,28 @@ def new_folder(target: Path) -> Iterator[Path]:
 def _fresh(target: Path) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}.partial")
     old = target.with_name(f".{target.name}.old")
-    for left_over in (partial, old):
-        shutil.rmtree(left_over, ignore_errors=True)
+    _clean(target, old, partial)  # what a killed process left
     partial.mkdir(parents=True)
     try:
         yield partial
-        if target.is_symlink():
-            target.unlink()
-        elif target.exists():
+        if target.exists():
             target.rename(old)
         partial.rename(target)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        _clean(target, old, partial)
+
+
+def _clean(target: Path, old: Path, partial: Path) -> None:
+    """Put the folder that was there back if none has taken its place; drop the rest."""
+    if old.exists() and not target.exists():
+        old.rename(target)
+    for left_over in (partial, old):
+        shutil.rmtree(left_over, ignore_errors=True)
 
 
 def require_space(folder: Path, needed: int, remedy: str) -> None:
     """Raise DataError unless `needed` bytes are free where `folder` will lie."""
-    place = folder.absolute()
+    place = folder.resolve()  # of a link, where it leads
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
