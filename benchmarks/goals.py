@@ -1,6 +1,7 @@
 """What the operators are to reach, judged by one run's own figures.
 
-On a CPU the goals are for 2 cores with AVX-512; each row names its shape.
+On a CPU the goals are for 2 cores with AVX-512; each row names its shape. Of a GPU no
+first call is judged: it compiles and tunes.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +22,10 @@ COUNTED = 2.2
 Value = Callable[[Sequence[Row]], float | None]
 
 
+class ColdError(Exception):
+    """A row has a GPU's first call alone."""
+
+
 @dataclass(frozen=True)
 class Goal:
     """A figure that should be at most, or at least, a bound."""
@@ -32,21 +37,37 @@ class Goal:
     value: Value
 
     def judge(self, rows: Sequence[Row]) -> Row:
-        """{"what", "goal", "value", "reached"}; value None where not measured."""
-        value, sign = self.value(rows), "<=" if self.at_most else ">="
-        reached = None
+        """{"what", "goal", "value", "reached", "cold"}; value None: not measured."""
+        try:
+            value, cold = self.value(rows), False
+        except ColdError:
+            value, cold = None, True
+        sign, reached = "<=" if self.at_most else ">=", None
         if value is not None:
             reached = value <= self.bound if self.at_most else value >= self.bound
         goal = f"{sign} {self.bound:g}"
-        return {"what": self.what, "goal": goal, "value": value, "reached": reached}
+        found = {"value": value, "reached": reached, "cold": cold}
+        return {"what": self.what, "goal": goal, **found}
 
 
 def goals(device: str) -> list[Goal]:
     return [goal for goal in _GOALS if goal.device == device]
 
 
-def _good(rows: Sequence[Row], *case: str | int) -> Row | None:
+def _found(rows: Sequence[Row], *case: str | int) -> Row | None:
+    """Raises ColdError."""
     row = find(rows, *case)  # type: ignore[arg-type]
+    if row is not None and _cold(row):
+        raise ColdError
+    return row
+
+
+def _cold(row: Row) -> bool:
+    return "gpu" in row and bool(row.get("cold"))
+
+
+def _good(rows: Sequence[Row], *case: str | int) -> Row | None:
+    row = _found(rows, *case)
     return None if row is None or "failed" in row else row
 
 
@@ -72,7 +93,8 @@ def _times_ours(key: str, *case: str | int) -> Value:
     """How many times ours it takes; a lower bound where it was stopped."""
 
     def value(rows: Sequence[Row]) -> float | None:
-        row = find(rows, *case) or {}  # type: ignore[arg-type]
+        _found(rows, case[0], OURS, *case[2:])
+        row = _found(rows, *case) or {}
         found: float | None = row.get(key, row.get(f"{key}_at_least"))
         return found
 
@@ -97,13 +119,16 @@ def _phase_ms(phase: str, size: int, batch: int) -> Value:
 
 def _images_a_second(*peers: str) -> Value:
     def value(rows: Sequence[Row]) -> float | None:
-        speeds = [
-            row["batch"] / row["gpu"]
+        measured = [
+            row
             for row in rows
             if row["part"] == "step" and row["peer"] in peers and row["size"] == 256
             if "failed" not in row
         ]
-        return max(speeds, default=None)
+        warm = [row["batch"] / row["gpu"] for row in measured if not _cold(row)]
+        if measured and not warm:
+            raise ColdError
+        return max(warm, default=None)
 
     return value
 

@@ -62,7 +62,10 @@ def group_table(rows: Sequence[Row], device: str) -> Table:
 def goals_table(judged: Sequence[Row]) -> Table:
     names = {True: "reached", False: "NOT reached", None: "not measured"}
     lines = [
-        [row["what"], row["goal"], _number(row["value"]), names[row["reached"]]]
+        [
+            *(row["what"], row["goal"], _number(row["value"])),
+            "cold: no second call" if row["cold"] else names[row["reached"]],
+        ]
         for row in judged
     ]
     return "Goals", ["what", "goal", "here", ""], lines

@@ -44,7 +44,7 @@ class Runner:
         self.about = self._receive(START_LIMIT)
         self.first = self._ask("call", self.case.first_seconds)
         self.memory = self._ask("memory")
-        if self.case.graphs:  # compiling does not use up the patience
+        if self.case.compiles:  # which does not use up the patience
             self.spent = 0.0
 
     def call(self) -> None:
