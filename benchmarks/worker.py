@@ -50,6 +50,7 @@ def _build(case: Case) -> Work:
     import torch
 
     from benchmarks import limits, modules, networks, scan
+    from kmunet.device import full_float32
     from kmunet.training.determinism import keep_freed_memory, make_deterministic
 
     keep_freed_memory()
@@ -57,8 +58,7 @@ def _build(case: Case) -> Work:
         _bound_memory()
     torch.set_num_threads(case.threads)
     # float32 is float32 for everyone, as `fit` has it and the measured limit.
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    full_float32()
     if case.deterministic:
         make_deterministic(0, case.threads)
     build: dict[str, Callable[[Case], Work]] = {

@@ -1,4 +1,4 @@
-"""Where tensors live: "auto" takes a GPU if torch sees one."""
+"""Where tensors live, "auto" on a GPU if torch sees one, and what float32 is there."""
 
 import torch
 
@@ -18,3 +18,14 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def full_float32() -> None:
+    """Have float32 mean it in this process: in training and wherever models are scored.
+
+    Of itself torch computes a GPU's convolutions in TF32 (10 bits), its products in
+    float32. These settings keep fp32_precision, the newer one, in step; with that one
+    alone set, torch raises on reading these.
+    """
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False

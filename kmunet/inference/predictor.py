@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kmunet.data.resize import resize_image, resize_maps
+from kmunet.device import full_float32
 from kmunet.errors import DataError
 from kmunet.inference.folder import read_model, read_spec
 from kmunet.nn.fused import fuse
@@ -41,8 +42,11 @@ class Predictor:
     ) -> None:
         """`size`: side of the square that the model sees; `mean`, `std`: RGB, of 0..1.
 
-        `spec` is model.json as read, for who wants to know more about the model.
+        `spec` is model.json as read, for who wants to know more about the model. As in
+        training, a GPU computes in float32 and not TF32 from here on, in all of this
+        process: else a model had one score of `fit` and another one here.
         """
+        full_float32()
         self.device = torch.device(device)
         self.model = model.eval().to(self.device)
         learnt = (p.numel() for p in model.parameters() if p.requires_grad)

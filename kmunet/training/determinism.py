@@ -8,6 +8,8 @@ import random
 import numpy as np
 import torch
 
+from kmunet.device import full_float32
+
 
 def make_deterministic(seed: int, threads: int) -> None:
     """Seed every generator and fix what the order of sums depends on.
@@ -23,11 +25,7 @@ def make_deterministic(seed: int, threads: int) -> None:
     torch.backends.cudnn.benchmark = False
     # A model may use an operation without a deterministic version: warn, do not stop.
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # `precision: float32` shall mean it: of itself torch computes a GPU's convolutions
-    # in TF32 (10 bits), its products in float32. These settings keep fp32_precision,
-    # the newer one, in step; with that one alone set, torch raises on reading these.
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    full_float32()
     # Only debugging needs every new tensor filled; it costs a pass over memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

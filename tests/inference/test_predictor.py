@@ -40,6 +40,22 @@ def test_is_the_model_on_the_normalized_image(predictor, trained):
     assert np.ptp(expected) > 0.05, "else the other tests say nothing"
 
 
+@pytest.fixture
+def tf32():
+    """As torch has it of itself, or a user chose it; afterwards as torch has it."""
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    yield
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+
+
+def test_float32_is_no_tf32_as_in_training(trained, tf32):
+    Predictor.load(trained)
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 @pytest.mark.parametrize(
     "shape",
     [(32, 32), (32, 32, 1), (50, 41, 3), (7, 90, 4), (20, 20, 3), (1, 1), (200, 33, 1)],
