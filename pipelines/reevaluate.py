@@ -1,8 +1,9 @@
 """The champion on the test images of today: is it still what it was registered as?
 
 `python -m pipelines.reevaluate --dataset NAME --out ANSWER.json`, after prepare and
-split. Drift is either of two things (docs/operations.md#drift): the mean IoU is below
-the interval that the version was registered with, or images that came since differ.
+split, at the size that the version sees. Drift is either of two things
+(docs/operations.md#drift): the mean IoU is below the interval that the version was
+registered with, or images that came since differ.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from kmunet.config import Params
 from kmunet.data.resize import resize_maps
-from kmunet.data.store import PackedSet, open_packed
+from kmunet.data.store import PackedSet, open_packed, open_prepared
 from kmunet.evaluation import bootstrap_interval
 from pipelines.answer import answer_main
 from pipelines.evidence import registered_name
@@ -31,16 +32,20 @@ Masks = NDArray[np.uint8]
 
 def run(params: Params, paths: Paths) -> dict[str, Any]:
     """Apply, compare, log; the answer as plain data. Nothing is logged without one."""
-    packed = open_packed(paths.prepared, paths.splits, params.train.size)
     registry = Registry(paths.root, registered_name(params, paths.dataset))
     champion = registry.alias(CHAMPION)
     if champion is None:
         return {"drift": False, "why": f"{registry.name} has no champion"}
+    was = known(registry, champion)
+    sizes = open_prepared(paths.prepared).sizes
+    if was.size and was.size not in sizes:
+        why = _other_sizes(str(champion.version), was.size, sizes, paths)
+        return {"drift": False, "why": why, "version": str(champion.version)}
+    packed = open_packed(paths.prepared, paths.splits, was.size or params.train.size)
     rows = fair_rows(registry, champion, packed)
     if not rows:
         why = "the champion learnt from all of today's test images"
         return {"drift": False, "why": why, "version": str(champion.version)}
-    was = known(registry, champion)
     now = _interval(params, packed, registry, champion, was, rows)
     shift = compare_inputs(was.inputs, packed) if was.inputs else Shift(0, 0)
     answer = _answer(champion, was, now, shift, len(rows))
@@ -116,6 +121,15 @@ def _answer(
         "drift": bool(fell or shift.moved),
         "why": _words(str(champion.version), now, then, shift, images),
     }
+
+
+def _other_sizes(version: str, size: int, sizes: tuple[int, ...], paths: Paths) -> str:
+    """Scores and statistics of inputs at another size are no news of the images."""
+    return (
+        f"version {version} sees images of {size} pixels, {paths.dataset} is prepared "
+        f"at {', '.join(map(str, sizes))}: nothing was compared; add {size} to "
+        f"sources.{paths.dataset}.sizes in params.yaml and run the stage prepare"
+    )
 
 
 def _words(

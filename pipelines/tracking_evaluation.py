@@ -22,6 +22,7 @@ class Known:
     metrics: Mapping[str, float]
     params: Mapping[str, str]
     inputs: str  # inputs.csv; empty where it was not recorded
+    size: int | None  # side of the images that the model sees; None: not recorded
 
 
 def known(registry: Registry, version: ModelVersion) -> Known:
@@ -29,7 +30,10 @@ def known(registry: Registry, version: ModelVersion) -> Known:
     with answering(registry.uri):
         data = registry.client.get_run(version.run_id).data
         inputs = artifact(registry.client, version.run_id, INPUTS) or ""
-        return Known(data.metrics, data.params, inputs)
+        card = artifact(registry.client, version.run_id, "checkpoint/model.json")
+        # The parameter train.size is null where it was the first of the sizes then.
+        size = json.loads(card)["input"]["size"] if card else None
+        return Known(data.metrics, data.params, inputs, size)
 
 
 def log_look(

@@ -33,7 +33,8 @@ def artifact(client: MlflowClient, run_id: str, name: str) -> str | None:
     """A text among a run's artifacts; None where it was not recorded."""
     place = client.get_run(run_id).info.experiment_id
     with reaching(client, place), tempfile.TemporaryDirectory() as folder:
-        if name not in {item.path for item in client.list_artifacts(run_id)}:
+        parent = name.rpartition("/")[0] or None
+        if name not in {item.path for item in client.list_artifacts(run_id, parent)}:
             return None
         path = client.download_artifacts(run_id, name, folder)
         return Path(path).read_text(encoding="utf-8")

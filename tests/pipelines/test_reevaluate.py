@@ -23,13 +23,18 @@ ROOT = Path(__file__).parents[2]
 MARKS_ALL = 30.0  # bias of the last convolution
 
 
-@pytest.fixture(scope="module")
-def params():
+def sized(*sizes):
+    """Parameters with `train.size` null: the first of the sizes."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    raw["sources"] = {"squares": {"kind": "folder", "sizes": [32]}}
+    raw["sources"] = {"squares": {"kind": "folder", "sizes": sizes}}
     raw["datasets"] = ["squares"]
     raw["model"]["widths"] = [16, 24, 32]
     return parse_params(raw)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return sized(32)
 
 
 def draw(paths, numbers, brightest=150):
@@ -112,6 +117,29 @@ def test_on_the_same_data_nothing_drifts_and_the_look_is_recorded(params, paths)
     assert run.inputs.dataset_inputs[0].tags[0].value == "evaluation"
     logged = mlflow.artifacts.load_dict(f"runs:/{answer['run']}/answer.json")
     assert logged["why"] == answer["why"]
+
+
+def test_a_look_is_at_the_size_that_the_version_sees(params, paths):
+    before = reevaluate.run(params, paths)
+    table = inputs_table(open_packed(paths.prepared, paths.splits))
+    pack(sized(48, 32), paths)
+    assert reevaluate.run(sized(48, 32), paths)["iou"] == before["iou"]
+    draw(paths, range(300, 330))
+    other = compare_inputs(table, pack(sized(48, 32), paths))
+    assert "red_std" in other.moved  # of the size alone
+    assert reevaluate.run(sized(48, 32), paths)["moved"] == []
+    pack(sized(48), paths)
+    answer = reevaluate.run(sized(48), paths)
+    for number in range(300, 330):
+        for place in ("images", "masks"):
+            (paths.raw / place / f"{number}.png").unlink()
+    pack(params, paths)
+    assert not answer["drift"]
+    assert (
+        "version 1 sees images of 32 pixels, squares is prepared at 48: nothing"
+        in (answer["why"])
+    )
+    assert "add 32 to sources.squares.sizes" in answer["why"]
 
 
 def test_an_iou_below_the_interval_of_registration_is_drift(params, paths):
