@@ -2,8 +2,8 @@
 
 `python -m pipelines.reevaluate --dataset NAME --out ANSWER.json`, after prepare and
 split, at the size that the version sees. Drift is either of two things
-(docs/operations.md#drift): the mean IoU is below the interval that the version was
-registered with, or images that came since differ.
+(docs/operations.md#drift): the mean IoU is lower than at registration, beyond chance,
+or images that came since differ.
 """
 
 import argparse
@@ -19,9 +19,10 @@ from kmunet.data.resize import resize_maps
 from kmunet.data.store import PackedSet, open_packed, open_prepared
 from kmunet.evaluation import bootstrap_interval
 from pipelines.answer import answer_main
+from pipelines.change import change, enough
 from pipelines.evidence import registered_name
 from pipelines.fair import fair_rows
-from pipelines.gate import scores
+from pipelines.gate import FEWEST, FEWEST_GROUPS, scores
 from pipelines.inputs import Shift, compare_inputs
 from pipelines.paths import Paths
 from pipelines.tracking import CHAMPION, ModelVersion, Registry
@@ -46,9 +47,10 @@ def run(params: Params, paths: Paths) -> dict[str, Any]:
     if not rows:
         why = "the champion learnt from all of today's test images"
         return {"drift": False, "why": why, "version": str(champion.version)}
-    now = _interval(params, packed, registry, champion, was, rows)
+    groups = [packed.records[row].group for row in rows]
+    now = _interval(params, packed, registry, champion, was, rows, groups)
     shift = compare_inputs(was.inputs, packed) if was.inputs else Shift(0, 0)
-    answer = _answer(champion, was, now, shift, len(rows))
+    answer = _answer(champion, was, now, shift, groups)
     metrics = _metrics(now, shift, len(rows))
     data = packed.fingerprint, packed.images.shape
     answer["run"] = log_look(registry, champion, answer, metrics, data)
@@ -62,10 +64,12 @@ def _interval(
     champion: ModelVersion,
     was: Known,
     rows: list[int],
+    groups: list[str | None],
 ) -> dict[str, float]:
     """Mean IoU and its interval, scored as the version was when it was registered."""
     threshold = float(was.params.get("evaluate.threshold", params.evaluate.threshold))
     native = was.params.get("evaluate.resolution") == "native"
+    confidence = was.params.get("evaluate.confidence", params.evaluate.confidence)
     masks = [_mask(packed, row, native) for row in rows]
     with registry.apply(champion.version, packed.images, rows) as found:
         maps = _sized(found, masks) if native else iter(found)
@@ -74,9 +78,9 @@ def _interval(
         values,
         statistic=np.mean,
         samples=params.evaluate.bootstrap,
-        confidence=params.evaluate.confidence,
+        confidence=float(confidence),
         seed=params.evaluate.seed,
-        groups=[packed.records[row].group for row in rows],
+        groups=groups,
     )
     return {"mean": float(values.mean()), "low": low, "high": high}
 
@@ -97,19 +101,21 @@ def _answer(
     was: Known,
     now: Mapping[str, float],
     shift: Shift,
-    images: int,
+    groups: list[str | None],
 ) -> dict[str, Any]:
     then = {
         key: was.metrics[name]
         for key in ("mean", "low", "high")
         if (name := f"test.iou.{key}") in was.metrics
     }
-    fell = "low" in then and now["mean"] < then["low"]
+    found = change(now, then) if "low" in then and enough(groups) else {}
+    fell = bool(found) and found["high"] < 0
     return {
         "version": str(champion.version),
-        "images": images,
+        "images": len(groups),
         "iou": dict(now),
         "registered_iou": then,
+        "change": found,
         "inputs": {
             "known": shift.known,
             "new": shift.new,
@@ -119,7 +125,8 @@ def _answer(
         "fell": fell,
         "moved": list(shift.moved),
         "drift": bool(fell or shift.moved),
-        "why": _words(str(champion.version), now, then, shift, images),
+        "why": f"version {champion.version}: IoU {_shown(now)} on {len(groups)} test "
+        f"images, {_compared(then, found)}; {_moved(shift)}",
     }
 
 
@@ -132,29 +139,30 @@ def _other_sizes(version: str, size: int, sizes: tuple[int, ...], paths: Paths) 
     )
 
 
-def _words(
-    version: str,
-    now: Mapping[str, float],
-    then: Mapping[str, float],
-    shift: Shift,
-    images: int,
-) -> str:
-    text = f"version {version}: IoU {_shown(now)} on {images} test images"
-    if "low" in then:
-        below = "below" if now["mean"] < then["low"] else "not below"
-        text += f", {below} {_shown(then)} at registration"
-    else:
-        text += ", registered without an interval"
-    if shift.p_values:
-        moved = ", ".join(f"{n} by {shift.distances[n]:.2f}" for n in shift.moved)
-        return f"{text}; {shift.new} new groups of images: {moved or 'none moved'}"
-    return f"{text}; {shift.new} new groups of images, too few to compare"
+def _compared(then: Mapping[str, float], found: Mapping[str, float]) -> str:
+    if "low" not in then:
+        return "registered without an interval"
+    if not found:
+        return (
+            f"too few to compare with {_shown(then)} at registration: that needs "
+            f"{FEWEST} images of {FEWEST_GROUPS} groups that it did not learn from"
+        )
+    below = "below" if found["high"] < 0 else "not below"
+    return f"{below} {_shown(then)} at registration: {_shown(found, '+')}"
 
 
-def _shown(found: Mapping[str, float]) -> str:
-    if not {"low", "high"} <= found.keys():
-        return f"{found['mean']:.4f}"
-    return f"{found['mean']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
+def _moved(shift: Shift) -> str:
+    if not shift.p_values:
+        return f"{shift.new} new groups of images, too few to compare"
+    moved = ", ".join(f"{n} by {shift.distances[n]:.2f}" for n in shift.moved)
+    return f"{shift.new} new groups of images: {moved or 'none moved'}"
+
+
+def _shown(found: Mapping[str, float], sign: str = "") -> str:
+    mean, *bounds = (
+        f"{found[key]:{sign}.4f}" for key in ("mean", "low", "high") if key in found
+    )
+    return f"{mean} [{', '.join(bounds)}]" if bounds else mean
 
 
 def _metrics(now: Mapping[str, float], shift: Shift, images: int) -> dict[str, float]:

@@ -15,6 +15,10 @@ from kmunet.data.digest import sha256_of
 from kmunet.data.store import open_packed
 from kmunet.models import build_model
 from pipelines import news, prepare, reevaluate, register, split
+from pipelines.change import change, enough
+from pipelines.fair import fair_rows
+from pipelines.gate import FEWEST as ENOUGH
+from pipelines.gate import FEWEST_GROUPS
 from pipelines.inputs import FEWEST, compare_inputs, inputs_table
 from pipelines.paths import Paths
 from pipelines.tracking import Registry
@@ -60,7 +64,7 @@ def paths(tmp_path_factory, params):
     """A workspace whose champion was registered with an IoU of 0.4 [0.05, 0.9]."""
     paths = Paths(tmp_path_factory.mktemp("workspace"), "squares")
     paths.params.write_text("# as used\n")
-    draw(paths, range(40))
+    draw(paths, range(80))
     packed = pack(params, paths)
     arguments = {"in_channels": 3, "num_classes": 1, **params.model.model_dump()}
     model = build_model(**arguments)
@@ -79,7 +83,7 @@ def paths(tmp_path_factory, params):
     paths.metrics.parent.mkdir()
     interval = {"mean": 0.4, "low": 0.05, "high": 0.9}
     weights = sha256_of(paths.model / "model.safetensors")
-    metrics = {"iou": interval, "images": 6, "checkpoint": weights}
+    metrics = {"iou": interval, "images": 12, "checkpoint": weights}
     paths.metrics.write_text(json.dumps(metrics))
     paths.report.mkdir(parents=True)
     assert news.run(params, paths, paths.raw)["why"] == "kmunet-squares has no champion"
@@ -142,20 +146,61 @@ def test_a_look_is_at_the_size_that_the_version_sees(params, paths):
     assert "add 32 to sources.squares.sizes" in answer["why"]
 
 
-def test_an_iou_below_the_interval_of_registration_is_drift(params, paths):
+def register_anew(paths, mean, low, high):
+    """As if the champion had had this IoU at its registration."""
     registry = Registry(paths.root, "kmunet-squares")
     run = registry.get("1").run_id
-    registry.client.log_metric(run, "test.iou.low", 0.95)
-    answer = reevaluate.run(params, paths)
-    registry.client.log_metric(run, "test.iou.low", 0.05)
-    assert answer["fell"]
-    assert answer["drift"]
-    assert "below 0.4000 [0.9500, 0.9000] at registration" in answer["why"]
+    for key, value in {"mean": mean, "low": low, "high": high}.items():
+        registry.client.log_metric(run, f"test.iou.{key}", value)
+
+
+def test_an_iou_lower_beyond_chance_is_drift(params, paths):
+    before = reevaluate.run(params, paths)
+    now = before["iou"]
+    half = now["high"] - now["mean"]
+    register_anew(paths, now["mean"] + 3 * half, now["mean"] + 2 * half, 0.9)
+    fell = reevaluate.run(params, paths)
+    register_anew(paths, now["mean"] + 1.2 * half, now["mean"] + half / 9, 0.9)
+    chance = reevaluate.run(params, paths)
+    register_anew(paths, 0.4, 0.05, 0.9)
+    assert not before["fell"]
+    assert fell["fell"]
+    assert fell["drift"]
+    assert fell["change"]["high"] < 0
+    assert f", below {fell['registered_iou']['mean']:.4f} [" in fell["why"]
+    assert chance["iou"]["mean"] < chance["registered_iou"]["low"]
+    assert not chance["fell"]  # both means are of few images
+    assert ", not below " in chance["why"]
+
+
+def test_few_test_images_say_nothing_of_the_iou(params, paths, monkeypatch):
+    register_anew(paths, 0.9, 0.9, 0.9)
+    with monkeypatch.context() as patch:
+        patch.setattr(reevaluate, "fair_rows", lambda *a: fair_rows(*a)[: ENOUGH - 1])
+        answer = reevaluate.run(params, paths)
+    register_anew(paths, 0.4, 0.05, 0.9)
+    assert (answer["images"], answer["change"]) == (ENOUGH - 1, {})
+    assert not answer["fell"]
+    assert "too few to compare with 0.9000 [0.9000, 0.9000] at" in answer["why"]
+
+
+def test_a_difference_is_as_uncertain_as_its_two_means():
+    now = {"mean": 0.5, "low": 0.4, "high": 0.53}
+    then = {"mean": 0.6, "low": 0.56, "high": 0.7}
+    found = change(now, then)
+    assert found["mean"] == pytest.approx(-0.1)
+    assert found["high"] == pytest.approx(-0.1 + 0.05)
+    assert found["low"] == pytest.approx(-0.1 - 0.1 * 2**0.5)
+    assert enough([None] * ENOUGH)
+    assert not enough([None] * (ENOUGH - 1))
+    few = [str(n % (FEWEST_GROUPS - 1)) for n in range(3 * ENOUGH)]
+    assert not enough(few)
+    assert enough([*few, "another"])
 
 
 def test_new_images_alike_are_none_and_brighter_ones_are_drift(params, paths):
     table = inputs_table(open_packed(paths.prepared, paths.splits))
-    assert table.count("\n") == 41
+    assert table.count("\n") == 81
     draw(paths, range(100, 130))
     alike = compare_inputs(table, pack(params, paths))
     assert (alike.new, alike.moved) == (30, ())
