@@ -33,6 +33,10 @@ _ORIENT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {  # TIFF 6.0, tag 
 }
 
 
+class _RefusedError(ValueError):
+    """Read well, but not to be used: no other reader is to be tried."""
+
+
 def decode_image(data: bytes, name: str) -> Pixels:
     """Image of any mode as uint8 RGB (H, W, 3).
 
@@ -49,17 +53,22 @@ def decode_values(data: bytes, name: str, palette: str) -> NDArray[Any]:
     """Values as stored, (H, W) or (H, W, C); `palette` "index", "mask" or "colour".
 
     With "index" a colour palette gives its indices, a grey one its grey values; with
-    "mask" too, but black is 0 wherever the palette has it.
+    "mask" too, but black is 0 wherever the palette has it. What alpha makes
+    transparent is 0.
     Raises UnreadableError naming the file.
     """
-    return _decode(data, name, palette)
+    return _decode(data, name, palette, is_mask=True)
 
 
-def _decode(data: bytes, name: str, palette: str) -> NDArray[Any]:
+def _decode(
+    data: bytes, name: str, palette: str, is_mask: bool = False
+) -> NDArray[Any]:
     try:
         if data.startswith(_PNG):
             _require_checksums(data)
-        pixels = _with_pillow(data, palette)
+        pixels = _with_pillow(data, palette, is_mask)
+    except _RefusedError as error:
+        raise UnreadableError(_unreadable(name, error)) from None
     except Exception as error:  # damaged files make Pillow raise nearly anything
         if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             reason = "" if isinstance(error, UnidentifiedImageError) else error
@@ -83,26 +92,40 @@ def _require_checksums(data: bytes) -> None:
         place = end + 4
 
 
-def _with_pillow(data: bytes, palette: str) -> NDArray[Any]:
+def _with_pillow(data: bytes, palette: str, is_mask: bool) -> NDArray[Any]:
     with Image.open(io.BytesIO(data)) as image:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            raise ValueError("several pages or frames in one file")
+            raise _RefusedError("several pages or frames in one file")
         image.load()
-        if palette != "colour":
-            _refuse_shape_in_alpha(image)
         upright = ImageOps.exif_transpose(image)
-        return np.asarray(_plain(upright, palette))
+        clear = _transparent(upright) if is_mask else None
+        pixels = np.asarray(_plain(upright, palette, clear))
+        if clear is not None:
+            pixels = pixels.copy()
+            pixels[clear] = 0
+        return pixels
 
 
-def _refuse_shape_in_alpha(image: Image.Image) -> None:
+def _transparent(image: Image.Image) -> NDArray[np.bool_] | None:
+    """Where a mask is transparent, (H, W), if its alpha says anything."""
+    if image.mode in ("P", "1", "L", "RGB") and "transparency" in image.info:
+        image = image.convert("RGBA")
     if image.mode not in ("LA", "La", "PA", "RGBA", "RGBa"):
-        return
+        return None
     *colours, alpha = (np.asarray(band) for band in image.split())
-    if np.ptp(alpha) and not any(np.ptp(colour) for colour in colours):
-        raise ValueError("a shape in its alpha channel alone: save it without alpha")
+    if not np.ptp(alpha):
+        return None
+    flat = not any(np.ptp(colour) for colour in colours)
+    hidden = not any(colour[alpha > 0].any() for colour in colours)
+    if flat or (hidden and any(colour.any() for colour in colours)):
+        raise _RefusedError("a shape in its alpha channel alone: save it without alpha")
+    clear: NDArray[np.bool_] = alpha == 0
+    return clear
 
 
-def _plain(image: Image.Image, palette: str) -> Image.Image | NDArray[Any]:
+def _plain(
+    image: Image.Image, palette: str, clear: NDArray[np.bool_] | None
+) -> Image.Image | NDArray[Any]:
     """A mode whose array is (H, W) or (H, W, 3 or more)."""
     if image.mode == "1":
         return image.convert("L")
@@ -113,19 +136,23 @@ def _plain(image: Image.Image, palette: str) -> Image.Image | NDArray[Any]:
         if is_grey or palette == "colour":
             return colour
         indices = np.array(image.getchannel(0))
-        return _black_first(indices, colour) if palette == "mask" else indices
+        return _black_first(indices, colour, clear) if palette == "mask" else indices
     if image.mode in ("L", "I", "F", "RGB") or image.mode.startswith("I;16"):
         return image
     return image.convert("L" if image.mode in ("LA", "La") else "RGB")
 
 
-def _black_first(indices: NDArray[Any], colour: Image.Image) -> NDArray[Any]:
+def _black_first(
+    indices: NDArray[Any], colour: Image.Image, clear: NDArray[np.bool_] | None
+) -> NDArray[Any]:
     """The same with black as 0: an adapted palette may begin with any colour."""
     black = ~np.asarray(colour).any(axis=2)
+    if clear is not None:
+        black |= clear
     first = (indices == 0) & ~black
     if first.any():
         if not black.any():
-            raise ValueError("no colour of its palette is black, for the background")
+            raise _RefusedError("no colour of its palette is black, for the background")
         indices[first] = indices[black][0]
     indices[black] = 0
     return indices

@@ -19,10 +19,10 @@ INDEX = np.array([[0, 1, 2, 3], [0, 3, 3, 1]], np.uint8)
 COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
 
 
-def png(array, mode=None):
+def png(array, mode=None, kind="PNG"):
     buffer = io.BytesIO()
     image = array if isinstance(array, Image.Image) else Image.fromarray(array, mode)
-    image.save(buffer, "PNG")
+    image.save(buffer, kind)
     return buffer.getvalue()
 
 
@@ -67,14 +67,43 @@ def test_black_is_the_background_wherever_a_palette_has_it(form):
         decode_mask(png(image), "m", form)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_a_shape_in_alpha_alone_is_refused(mode):
+def test_a_shape_in_alpha_alone_is_refused(mode, kind):
     image = Image.fromarray(RED * 255).convert(mode)
-    np.testing.assert_array_equal(decode_mask(png(image), "m")[0], RED)
-    image = Image.new(mode, image.size, "white")
-    image.putalpha(Image.fromarray(RED * 255))
-    with pytest.raises(UnreadableError, match="alpha channel alone"):
-        decode_mask(png(image), "m")
+    np.testing.assert_array_equal(decode_mask(png(image, kind=kind), "m")[0], RED)
+    black = Image.new(mode, image.size, "white")
+    black.paste(Image.new(mode, image.size, "black"), mask=Image.fromarray(RED * 255))
+    for hidden in (Image.new(mode, image.size, "white"), black):
+        hidden.putalpha(Image.fromarray(RED * 255))
+        with pytest.raises(UnreadableError, match="alpha channel alone"):
+            decode_mask(png(hidden, kind=kind), "m")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_what_is_transparent_in_a_mask_is_background(kind):
+    colours = np.where(RED[..., None] > 0, (255, 0, 0), 255)
+    image = Image.fromarray(np.dstack([colours, RED * 255]).astype(np.uint8))
+    data = png(image, kind=kind)
+    for form in (BINARY, class_form(("a",), ("#ff0000",))):
+        np.testing.assert_array_equal(decode_mask(data, "m", form)[0], RED)
+    image.putalpha(255)  # of one value: it says nothing
+    assert decode_mask(png(image, kind=kind), "m")[0].all()
+
+
+def test_what_is_transparent_in_a_palette_is_background():
+    image = Image.fromarray(RED)
+    image.putpalette([255, 255, 255, 255, 0, 0])
+    image.info["transparency"] = 0
+    for form in (BINARY, class_form(("a", "b"), ()), class_form(("a",), ("#ff0000",))):
+        np.testing.assert_array_equal(decode_mask(png(image), "m", form)[0], RED)
+
+
+def test_refusals_hold_for_tiff_too():
+    image = Image.fromarray(RED)
+    image.putpalette([255, 255, 0, 255, 0, 0] + 254 * [9, 9, 0])
+    with pytest.raises(UnreadableError, match="no colour of its palette is black"):
+        decode_mask(png(image, kind="TIFF"), "m")
 
 
 def test_values_beyond_the_classes_are_named():
