@@ -2,10 +2,12 @@
 
 splits.json is for people and diffs, places.npy (a number of PLACES a row) and
 clusters.npy (what must stay together, names.*) for readers, split.json counts, and
-holds mean and standard deviation of the training images.
+holds mean and standard deviation of the training images (1 where a channel has one
+value: inputs are divided by it).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from kmunet.data.record import PLACES, SPLITS, in_split
 from kmunet.data.store import PackedSet, open_packed, split_fingerprint
 
 VERSION = 1
+_CHANNELS = ("red", "green", "blue")
+_CONSTANT = 1.0  # beyond any deviation of values from 0 to 1, at most 0.5
 
 
 def write_split(
@@ -35,14 +39,17 @@ def write_split(
     )
     division = divide(prepared.records, prepared.links(), known, rules)
     places = np.array([PLACES.index(place) for place in division.places], np.uint8)
+    statistics = {
+        str(size): _statistics(prepared, n, in_split(places, "train"))
+        for n, size in enumerate(prepared.sizes)
+    }
+    notes = (*division.notes, *_constant(statistics))
+    division = replace(division, notes=notes)
     table = {
         "version": VERSION,
         "settings": settings,
         "counts": {split: _count(prepared, places, split) for split in SPLITS},
-        "statistics": {
-            str(size): _statistics(prepared, n, in_split(places, "train"))
-            for n, size in enumerate(prepared.sizes)
-        },
+        "statistics": statistics,
         "notes": list(division.notes),
         "prepared": prepared.fingerprint,
         "fingerprint": split_fingerprint(prepared, places),
@@ -88,5 +95,16 @@ def _statistics(
     std = np.sqrt(np.maximum(squares / pixels - mean**2, 0.0))
     return {
         "mean": [round(float(value) / 255, 6) for value in mean],
-        "std": [round(float(value) / 255, 6) for value in std],
+        "std": [round(float(value) / 255, 6) or _CONSTANT for value in std],
     }
+
+
+def _constant(statistics: dict[str, dict[str, list[float]]]) -> list[str]:
+    """A line on the channels that have one value, at any size."""
+    found = [
+        name
+        for channel, name in enumerate(_CHANNELS)
+        if any(size["std"][channel] == _CONSTANT for size in statistics.values())
+    ]
+    text = "the same value in all pixels of the training images, not scaled"
+    return [f"{' and '.join(found)}: {text}"] if found else []

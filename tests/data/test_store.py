@@ -7,7 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
+from kmunet.config import parse_params
+from kmunet.data.dataset import SegmentationDataset
 from kmunet.data.division import write_split
 from kmunet.data.integrity import check, warnings
 from kmunet.data.pack import write_packed
@@ -15,6 +19,9 @@ from kmunet.data.resize import resize_image, resize_mask
 from kmunet.data.sources import open_source
 from kmunet.data.store import open_packed, open_prepared
 from kmunet.errors import DataError
+from kmunet.training import LocalReporter
+from kmunet.training.batches import Batches, TrainingData
+from kmunet.training.losses import LOSSES
 
 
 def pack(raw, folder, sizes=(24,), **options):
@@ -78,6 +85,34 @@ def test_statistics_are_of_train_alone(lesions, tmp_path, rules):
     assert [counts[s]["images"] for s in ("train", "validation", "test")] == [12, 4, 4]
     empty = sum(record.foreground == 0.0 for record in packed.records)
     assert sum(row["empty"] for row in counts.values()) == empty > 0
+
+
+def test_a_channel_of_one_value_gives_finite_inputs_and_loss(
+    tmp_path, save, rules, request
+):
+    for number in range(10):
+        grey = np.random.default_rng(number).integers(0, 255, (24, 24))
+        empty = np.zeros_like(grey)
+        image = np.dstack([grey, empty + 7, empty])
+        save(tmp_path / "raw" / "images" / f"{number}.png", image)
+        save(tmp_path / "raw" / "masks" / f"{number}.png", (grey > 99) * 255)
+    prepared = pack(tmp_path / "raw", tmp_path / "set", (16, 24))
+    packed = write_split(prepared, tmp_path / "split", rules(), {})
+    assert packed.std[1:] == [1.0, 1.0]
+    assert 0.1 < packed.std[0] < 0.5
+    note = "green and blue: the same value in all pixels of the training images"
+    assert sum(text.startswith(note) for text in packed.division["notes"]) == 1
+    assert note in (tmp_path / "split" / "splits.json").read_text()
+    train = SegmentationDataset(packed, packed.indices("train"))
+    data = TrainingData(train, train, tuple(packed.mean), tuple(packed.std))
+    raw = yaml.safe_load((request.config.rootpath / "params.yaml").read_text())
+    raw["train"] |= {"batch_size": 4, "loader_workers": 0}
+    params = parse_params(raw).train
+    batches = Batches(data, params, LocalReporter(tmp_path), torch.device("cpu"))
+    image, mask = next(iter(batches.train(0)))
+    assert image[:, 1:].abs().max() < 1e-5
+    loss = LOSSES["bce_dice"](torch.nn.Conv2d(3, 1, 1)(image), mask)
+    assert torch.isfinite(loss)
 
 
 def test_indices_cover_all_rows_once(packed):
