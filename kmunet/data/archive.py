@@ -19,7 +19,16 @@ MAX_FILES = 500_000
 MAX_FILE_BYTES = 4 * 2**30
 MAX_TOTAL_BYTES = 512 * 2**30
 MAX_RATIO = 1100  # deflate cannot exceed 1032:1
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp",
+)  # fmt: skip
+# Of what lies beside images, and is none.
+BESIDE = (
+    ".txt", ".csv", ".tsv", ".xml", ".json", ".md", ".rst", ".pdf", ".html", ".htm",
+    ".yaml", ".yml", ".log", ".ini", ".db", ".doc", ".docx", ".xls", ".xlsx", ".rtf",
+    ".dvc", ".md5", ".sha256",
+)  # fmt: skip
+_TEXTS = ("readme", "license", "licence", "copying", "changelog", "md5sums")
 OTHER_ARCHIVES = (".rar", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 
@@ -36,6 +45,12 @@ class Files(Protocol):
 def is_image(name: str) -> bool:
     """Whether the suffix is one of `IMAGE_SUFFIXES`, in any case."""
     return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_unread(name: str) -> bool:
+    """Whether it may be an image of a type that is not read: no text or table."""
+    last = name.rsplit("/", 1)[-1].lower()
+    return not (is_image(name) or last.endswith(BESIDE) or last.startswith(_TEXTS))
 
 
 def open_files(path: Path, wanted: str) -> Files:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from kmunet.data.archive import Files, is_image
+from kmunet.data.archive import IMAGE_SUFFIXES, Files, is_image, is_unread
 from kmunet.data.joined import open_one
 from kmunet.data.masks import class_form
 from kmunet.data.pairs import Pair, Source, match_pairs
@@ -31,6 +31,7 @@ def open_folder(
     files = open_one(paths, WANTED)
     try:
         images, masks = flat_lists(files, len(classes))
+        unread = _unread(files)
     except SourceError:
         files.close()
         raise
@@ -41,6 +42,7 @@ def open_folder(
         replace(pair, layers=_layers(pair)) if by_folder else replace(pair, form=form)
         for pair in found
     ]
+    problems += unread
     named = classes or ("foreground",)
     return Source("folder", files, tuple(pairs), tuple(problems), classes=named)
 
@@ -80,6 +82,27 @@ def flat_lists(files: Files, classes: int = 1) -> tuple[list[str], list[str]]:
     return images[0], masks[0]
 
 
+def _unread(files: Files) -> list[str]:
+    """A problem where files of other types lie among the images or the masks."""
+    root = _root(files)
+    homes = (root / "images", root / "masks")
+    names = [
+        name
+        for name in filter(is_unread, files.names())
+        if any(home in PurePosixPath(name).parents for home in homes)
+    ]
+    return [_not_read(names)] if names else []
+
+
+def _not_read(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    read = ", ".join(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
+    return (
+        f"{', '.join(names[:5])}{more}: of a type that is not read ({read} are): save "
+        "as PNG, or remove"
+    )
+
+
 def _root(files: Files) -> PurePosixPath:
     """The one folder that holds images/ and masks/."""
     roots = set()
@@ -91,6 +114,10 @@ def _root(files: Files) -> PurePosixPath:
                 break
     if len(roots) == 1:
         return roots.pop()
+    flat = [n for n in files.names() if PurePosixPath(n).parent.name == "images"]
+    others = [name for name in flat if is_unread(name)]
+    if others and not roots:
+        raise SourceError(f"{files.label}: {_not_read(others)}")
     found = sorted({PurePosixPath(name).parts[0] for name in files.names()})
     what = "several images/ folders" if roots else "no images/ and masks/ folders"
     raise SourceError(

@@ -66,6 +66,40 @@ def test_a_zip_holds_the_same_as_its_folder(tmp_path, lesions):
         assert check(plain) == check(zipped)
 
 
+@pytest.mark.parametrize("suffix", ["gif", "webp", "GIF"])
+def test_gif_and_webp_are_read(tmp_path, save, suffix):
+    options = {"lossless": True} if suffix == "webp" else {}
+    save(tmp_path / "images" / f"a.{suffix}", GREY, **options)
+    save(tmp_path / "masks" / f"a.{suffix}", MASK, **options)
+    with open_source("folder", tmp_path) as source:
+        image, mask = source.pairs()[0].read()
+    np.testing.assert_array_equal(image[..., 0], GREY)
+    np.testing.assert_array_equal(mask * 255, MASK)
+
+
+def test_images_of_other_types_are_named(tmp_path, save):
+    for folder, array in (("images", GREY), ("masks", MASK)):
+        save(tmp_path / folder / "a.png", array)
+        for name in ("readme", "Thumbs.db", "list.CSV", "a.json", ".b.jp2"):
+            (tmp_path / folder / name).write_text("no image")
+        Image.fromarray(array).save(tmp_path / folder / "b.jp2")
+    (tmp_path / "notes.docx").write_text("elsewhere")
+    (tmp_path / "model.pt").write_text("elsewhere")
+    text = r"images/b\.jp2, masks/b\.jp2: of a type that is not read .*save as PNG"
+    with open_source("folder", tmp_path) as source:
+        assert [pair.id for pair in source.matched] == ["a"]
+        with pytest.raises(PairError, match=text):
+            check(source)
+    for folder in ("images", "masks"):
+        (tmp_path / folder / "b.jp2").unlink()
+    with open_source("folder", tmp_path) as source:
+        assert len(check(source)) == 1
+        (tmp_path / "images" / "a.png").rename(tmp_path / "images" / "a.dcm")
+        (tmp_path / "masks" / "a.png").rename(tmp_path / "masks" / "a.nii")
+    with pytest.raises(SourceError, match=r"images/a\.dcm: of a type that is not read"):
+        open_source("folder", tmp_path)
+
+
 def test_several_masks_of_one_image_are_joined(tmp_path, save):
     save(tmp_path / "images" / "a.png", GREY)
     save(tmp_path / "masks" / "a_mask.png", MASK)
