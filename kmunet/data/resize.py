@@ -1,7 +1,7 @@
 """Resizing as the model was trained: shipped with a registered model, cv2 and numpy.
 
-Images shrink by area and grow linearly, masks take the nearest pixel, probabilities
-go back to the native size linearly.
+Images shrink by area and grow linearly, each axis as it needs; masks take the nearest
+pixel, probabilities go back to the native size linearly.
 """
 
 from typing import Any
@@ -17,6 +17,10 @@ def resize_image(image: Pixels, height: int, width: int) -> Pixels:
     """uint8 (H, W, C) to (height, width, C): INTER_AREA down, INTER_LINEAR up."""
     if image.shape[:2] == (height, width):
         return image
+    rows, columns = image.shape[:2]
+    if (height < rows and width > columns) or (height > rows and width < columns):
+        # cv2's INTER_AREA is linear on both axes where one grows: fine stripes alias.
+        image = resize_image(image, min(height, rows), min(width, columns))
     shrink = height * width < image.shape[0] * image.shape[1]
     flag = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
     return _resize(image, height, width, flag).reshape(height, width, image.shape[2])

@@ -21,6 +21,25 @@ def test_shrinking_averages_areas():
     assert np.abs(resize_image(image, 4, 4)[:, :, 0] - blocks).max() <= 0.5
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(100, 2048), (2048, 100), (20, 1024)])
+def test_stripes_stay_grey_where_the_other_axis_grows(shape, channels):
+    stripes = np.zeros((*shape, channels), np.uint8)
+    for first in (1, 2):  # of each four
+        stripes[np.s_[:, first::4] if shape[1] > shape[0] else np.s_[first::4]] = 255
+    small = resize_image(stripes, 256, 256)
+    assert small.shape == (256, 256, channels)
+    assert np.abs(small - 127.5).max() <= 0.5
+
+
+def test_each_axis_is_resized_as_it_is_alone():
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    both = resize_image(image, 80, 20)
+    np.testing.assert_array_equal(
+        both, resize_image(resize_image(image, 40, 20), 80, 20)
+    )
+
+
 def test_masks_stay_two_valued_and_centred():
     mask = np.zeros((60, 90), np.uint8)
     mask[18:42, 30:60] = 1
