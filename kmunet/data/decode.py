@@ -131,15 +131,27 @@ def _plain(
         return image.convert("L")
     if image.mode in ("P", "PA"):
         colour = image.convert("RGB")
-        red, green, blue = (np.asarray(band) for band in colour.split())
-        is_grey = np.array_equal(red, green) and np.array_equal(red, blue)
-        if is_grey or palette == "colour":
+        if palette == "colour" or _greys(image, colour, palette):
             return colour
         indices = np.array(image.getchannel(0))
         return _black_first(indices, colour, clear) if palette == "mask" else indices
     if image.mode in ("L", "I", "F", "RGB") or image.mode.startswith("I;16"):
         return image
     return image.convert("L" if image.mode in ("LA", "La") else "RGB")
+
+
+def _greys(image: Image.Image, colour: Image.Image, palette: str) -> bool:
+    """Whether its greys are the values: by the whole palette, which a set shares.
+
+    A mask of black, white and greys between is that beside any colours not in use.
+    """
+    entries = np.reshape(image.getpalette() or [], (-1, 3))
+    if (entries == entries[:, :1]).all():
+        return True
+    used = np.asarray(colour)
+    return bool(
+        palette == "mask" and used.max() == 255 and (used == used[..., :1]).all()
+    )
 
 
 def _black_first(

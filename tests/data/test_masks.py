@@ -67,6 +67,32 @@ def test_black_is_the_background_wherever_a_palette_has_it(form):
         decode_mask(png(image), "m", form)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+def test_a_palette_is_read_alike_whatever_of_it_an_image_uses(kind):
+    """VOC's, in which class 2 is grey: an image may hold no other class."""
+    form = class_form(("a", "b", "c"), ())
+    for indices in (INDEX, np.minimum(INDEX, 1) * np.uint8(2), INDEX * np.uint8(0)):
+        image = Image.fromarray(indices)
+        image.putpalette([0, 0, 0, 128, 0, 0, 128, 128, 128, 0, 0, 128])
+        mask, _ = decode_mask(png(image, kind=kind), "m", form)
+        np.testing.assert_array_equal(mask, indices)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("more", [[], [255, 0, 0]])
+def test_greys_in_a_palette_are_values(kind, more):
+    """White at 3 is white, also beside a colour that the image does not use."""
+    values = np.array([0, 90, 200, 255], np.uint8)[INDEX]
+    image = Image.fromarray(INDEX)
+    image.putpalette([n for n in (0, 90, 200, 255) for _ in range(3)] + more)
+    mask, _ = decode_mask(png(image, kind=kind), "m")
+    np.testing.assert_array_equal(mask, values > 127)
+    if not more:
+        form = class_form(("a", "b", "c"), (90, 200, 255))
+        mask, _ = decode_mask(png(image, kind=kind), "m", form)
+        np.testing.assert_array_equal(mask, INDEX)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 def test_a_shape_in_alpha_alone_is_refused(mode, kind):
