@@ -121,6 +121,7 @@ class FolderFiles:
             for file in files:
                 name = (relative / file).as_posix()
                 if not _is_clutter(name):
+                    _require_utf8(name, self.label)
                     yield name
 
 
@@ -203,6 +204,15 @@ def _is_clutter(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in parts) or (
         parts[-1] in {"Thumbs.db", "desktop.ini"}
     )
+
+
+def _require_utf8(name: str, label: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise SourceError(
+            f"{label}: {os.fsencode(name)!r}: a name that is not UTF-8; rename it"
+        ) from None
 
 
 def _limited(names: Iterable[str], label: str) -> Iterator[str]:

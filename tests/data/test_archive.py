@@ -1,5 +1,7 @@
 """Zips are read member by member; whatever could lead outside is refused."""
 
+import os
+import re
 import zipfile
 
 import pytest
@@ -44,6 +46,16 @@ def test_linked_folders_of_a_cache_are_followed(tmp_path):
     files = open_files(tmp_path / "raw", "x")
     assert files.names() == ["images/i.png"]
     assert files.read("images/i.png") == b"1"
+
+
+@pytest.mark.parametrize("inside", [b"", b"images_\xfc/"])
+def test_names_that_are_not_utf8_are_to_be_renamed(tmp_path, inside):
+    folder = tmp_path / os.fsdecode(inside)
+    folder.mkdir(exist_ok=True)
+    (folder / os.fsdecode(b"l\xe4sion.png")).write_bytes(b"1")
+    name = re.escape(repr(inside + b"l\xe4sion.png"))
+    with pytest.raises(SourceError, match=rf"{name}: a name that is not UTF-8; rename"):
+        open_files(tmp_path, "x")
 
 
 def test_clutter_of_other_systems_is_no_file(tmp_path):
