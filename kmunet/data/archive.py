@@ -116,7 +116,9 @@ class FolderFiles:
         """Nothing is held open."""
 
     def _walk(self) -> Iterator[str]:
-        for folder, _, files in os.walk(self.root, followlinks=True):
+        walk = os.walk(self.root, onerror=_refuse_closed, followlinks=True)
+        for folder, below, files in walk:
+            below[:] = [n for n in below if not _is_clutter(n) and n != "lost+found"]
             relative = Path(folder).relative_to(self.root)
             for file in files:
                 name = (relative / file).as_posix()
@@ -203,6 +205,12 @@ def _is_clutter(name: str) -> bool:
     parts = name.split("/")
     return any(part.startswith(".") or part == "__MACOSX" for part in parts) or (
         parts[-1] in {"Thumbs.db", "desktop.ini"}
+    )
+
+
+def _refuse_closed(error: OSError) -> None:
+    raise SourceError(
+        f"{error.filename}: {error.strerror}; make it readable, or move it away"
     )
 
 

@@ -2,7 +2,10 @@
 
 import os
 import re
+import tempfile
 import zipfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +59,41 @@ def test_names_that_are_not_utf8_are_to_be_renamed(tmp_path, inside):
     name = re.escape(repr(inside + b"l\xe4sion.png"))
     with pytest.raises(SourceError, match=rf"{name}: a name that is not UTF-8; rename"):
         open_files(tmp_path, "x")
+
+
+@pytest.fixture
+def open_to_all():
+    """A folder that another user can enter, as those of pytest are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@contextmanager
+def as_nobody():
+    """Root may read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("closed", ["masks", "images/b"])
+def test_a_folder_that_may_not_be_read_is_named(open_to_all, closed):
+    for name in ("images/b/i.png", "masks/i.png", ".trash/i.png", "lost+found/i.png"):
+        (open_to_all / name).parent.mkdir(parents=True, exist_ok=True)
+        (open_to_all / name).write_bytes(b"1")
+    for name in (closed, ".trash", "lost+found"):
+        (open_to_all / name).chmod(0)
+    text = rf"{open_to_all}/{closed}: Permission denied; make it readable"
+    with as_nobody(), pytest.raises(SourceError, match=text):
+        open_files(open_to_all, "x")
+    (open_to_all / closed).chmod(0o755)
+    with as_nobody():
+        assert open_files(open_to_all, "x").names() == ["images/b/i.png", "masks/i.png"]
 
 
 def test_clutter_of_other_systems_is_no_file(tmp_path):
