@@ -167,7 +167,8 @@ class ZipFiles:
         members: dict[str, zipfile.ZipInfo] = {}
         total = 0
         for info in self._zip.infolist():
-            name = info.filename.replace("\\", "/")
+            parts = info.filename.replace("\\", "/").split("/")
+            name = "/".join(part for part in parts if part != ".")  # of "zip -r x ./"
             self._refuse(info, name)
             if info.is_dir() or _is_clutter(name):
                 continue

@@ -108,6 +108,14 @@ def test_backslashes_of_windows_tools_are_folders(tmp_path):
     assert files.read("images/i.png") == b"1"
 
 
+def test_members_that_begin_with_a_dot_and_a_slash_are_read(tmp_path):
+    names = ["./", "./images/i.png", "./masks/./i.png", "./.DS_Store"]
+    path = make_zip(tmp_path / "a.zip", [(name, b"1") for name in names])
+    files = open_files(path, "x")
+    assert files.names() == ["images/i.png", "masks/i.png"]
+    assert files.read("masks/i.png") == b"1"
+
+
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
@@ -115,6 +123,8 @@ def test_backslashes_of_windows_tools_are_folders(tmp_path):
         ("C:/i.png", "absolute"),
         ("images/../../i.png", "outside"),
         ("..\\i.png", "outside"),
+        ("./../i.png", "outside"),
+        (".//etc/i.png", "absolute"),
     ],
 )
 def test_paths_outside_are_refused(tmp_path, name, fault):
