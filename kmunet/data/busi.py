@@ -37,7 +37,9 @@ KNOWN_PAIRS = (
     ("normal (9)", "normal (10)"),
 )
 Lists = tuple[list[str], list[str]]  # images, masks
-_NAME = re.compile(r"(benign|malignant|normal)\W*\((\d+)\)", re.IGNORECASE)
+_NAME = re.compile(  # also benign_(433), Benign-433
+    r"(benign|malignant|normal)[\W_]*(\d+)\)?", re.IGNORECASE
+)
 
 
 def open_busi(paths: Sequence[Path], classes: Sequence[str] | None = None) -> Source:
@@ -64,12 +66,18 @@ def open_busi(paths: Sequence[Path], classes: Sequence[str] | None = None) -> So
         pairs += found
         problems += wrong
     known = {name: f"view of {both[0]}" for both in KNOWN_PAIRS for name in both}
-    pairs = [replace(pair, group=known.get(pair.id)) for pair in pairs]
+    pairs = [replace(pair, group=known.get(_published(pair.id))) for pair in pairs]
     pairs.sort(key=lambda pair: pair.id)
     notes = _notes(pairs, classes or CLASSES)
     return Source(
         "busi", files, tuple(pairs), tuple(problems), about=ABOUT, notes=tuple(notes)
     )
+
+
+def _published(name: str) -> str:
+    """The name as it was given out: its class and number say which image it is."""
+    match = _NAME.fullmatch(name)
+    return f"{match[1].lower()} ({int(match[2])})" if match else name
 
 
 def _notes(pairs: Sequence[Pair], classes: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -126,6 +127,30 @@ def test_busi_in_each_form(busi, tmp_path, form):
     np.testing.assert_array_equal(masks["benign (10)"], MASK | OTHER)
     np.testing.assert_array_equal(masks["benign (1)"], MASK)
     assert not masks["normal (1)"].any()
+
+
+@pytest.mark.parametrize("name", ["{}_({})", "{} ({})", "{}-{}", "{}_0{}"])
+@pytest.mark.parametrize("flat", [False, True])
+def test_busi_knows_its_images_whatever_stands_between(tmp_path, save, name, flat):
+    """Copies have benign_(433): class and number say which image it is."""
+    wanted = {"benign": [1, 433], "malignant": [145], "normal": [9, 10]}
+    for category, numbers in wanted.items():
+        for number in numbers:
+            own = name.format(category, number)
+            image, mask = (
+                (f"images/{own}.png", f"masks/0/{own}.png")
+                if flat
+                else (f"{category}/{own}.png", f"{category}/{own}_mask.png")
+            )
+            save(tmp_path / image, GREY)
+            save(tmp_path / mask, MASK)
+    with open_source("busi", tmp_path) as source:
+        groups = [pair.group for pair in source.pairs()]
+        notes = source.notes
+    views = {"view of benign (433)": 2, "view of normal (9)": 2, None: 1}
+    assert Counter(groups) == views
+    assert "benign: missing 2 to 432, 434 to 437" in notes
+    assert "normal: missing 1 to 8, 11 to 133" in notes
 
 
 def test_busi_classes_choose_folders(busi):
