@@ -9,28 +9,19 @@ import io
 import logging
 import struct
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from kmunet.data.tiff import check_tags, read_tiff
 from kmunet.errors import UnreadableError
 
 Pixels = NDArray[np.uint8]
 for _reader in ("PIL", "tifffile"):  # their complaints are in our errors
     logging.getLogger(_reader).addHandler(logging.NullHandler())
 _PNG = b"\x89PNG\r\n\x1a\n"
-_ORIENT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {  # TIFF 6.0, tag 274
-    2: np.fliplr,
-    3: lambda a: np.rot90(a, 2),
-    4: np.flipud,
-    5: lambda a: np.swapaxes(a, 0, 1),
-    6: lambda a: np.rot90(a, 3),
-    7: lambda a: np.swapaxes(np.rot90(a, 2), 0, 1),
-    8: lambda a: np.rot90(a, 1),
-}
 
 
 class _RefusedError(ValueError):
@@ -73,7 +64,10 @@ def _decode(
         if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             reason = "" if isinstance(error, UnidentifiedImageError) else error
             raise UnreadableError(_unreadable(name, reason)) from None
-        pixels = _with_tifffile(data, name)
+        try:
+            pixels = read_tiff(data)
+        except Exception as other:
+            raise UnreadableError(_unreadable(name, other)) from None
     if pixels.size == 0 or pixels.ndim not in (2, 3):
         raise UnreadableError(_unreadable(name, f"array of shape {pixels.shape}"))
     return pixels
@@ -96,6 +90,7 @@ def _with_pillow(data: bytes, palette: str, is_mask: bool) -> NDArray[Any]:
     with Image.open(io.BytesIO(data)) as image:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             raise _RefusedError("several pages or frames in one file")
+        check_tags(getattr(image, "tag_v2", {}))
         image.load()
         upright = ImageOps.exif_transpose(image)
         clear = _transparent(upright) if is_mask else None
@@ -168,38 +163,6 @@ def _black_first(
         indices[first] = indices[black][0]
     indices[black] = 0
     return indices
-
-
-def _with_tifffile(data: bytes, name: str) -> NDArray[Any]:
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            if len(file.pages) != 1:
-                raise ValueError("several pages or frames in one file")
-            page = file.pages.first
-            _require_whole(page, len(data))
-            pixels = np.asarray(page.asarray())
-            tag = page.tags.get(274)
-    except Exception as error:
-        raise UnreadableError(_unreadable(name, error)) from None
-    if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
-        pixels = np.moveaxis(pixels, 0, 2)  # planes one after the other
-    if pixels.ndim == 3 and pixels.shape[2] < 3:
-        pixels = pixels[:, :, 0]  # grey, with or without alpha
-    turn = _ORIENT.get(int(tag.value) if tag else 1)
-    return turn(pixels) if turn else pixels
-
-
-def _require_whole(page: Any, length: int) -> None:
-    """tifffile fills strips that are missing with zeros: refuse these first."""
-    places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-    whole = len(places) == int(np.prod(page.chunked))
-    inside = all(n > 0 and 0 < start <= length - n for start, n in places)
-    stored = sum(n for _, n in places)
-    enough = stored >= page.nbytes if page.compression == 1 else True
-    if not (whole and inside and enough) or page.nbytes > 1100 * length:
-        raise ValueError("strips missing or cut short")
 
 
 def _to_bytes(pixels: NDArray[Any], name: str) -> Pixels:

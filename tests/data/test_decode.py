@@ -75,6 +75,38 @@ def test_a_tiff_that_pillow_refuses_keeps_its_colours():
     np.testing.assert_array_equal(decode_image(data, "i"), RGB)
 
 
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("photometric", ["rgb", "minisblack"])
+@pytest.mark.parametrize("shape", [(12, 10), (12, 3), (3, 4)])
+def test_a_tiff_of_three_planes_is_read_right(depth, photometric, shape):
+    random = np.random.default_rng(0)
+    eight = random.integers(0, 256, (*shape, 3), np.uint8)
+    stored = eight if depth == np.uint8 else eight.astype(np.uint16) * 257
+    planes = np.ascontiguousarray(np.moveaxis(stored, 2, 0))
+    data = encode_tiff(planes, photometric=photometric, planarconfig="separate")
+    np.testing.assert_array_equal(decode_image(data, "i"), eight)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("photometric", ["rgb", "minisblack"])
+@pytest.mark.parametrize("shape", [(5, 12, 10), (12, 10, 5)])
+def test_a_tiff_of_many_channels_is_refused_not_cut(depth, photometric, shape):
+    planar = "separate" if shape[0] == 5 else "contig"
+    data = encode_tiff(
+        np.zeros(shape, depth), photometric=photometric, planarconfig=planar
+    )
+    with pytest.raises(UnreadableError, match=r"5 channels, .* three as RGB"):
+        decode_image(data, "i.tif")
+    with pytest.raises(UnreadableError, match="5 channels"):
+        decode_mask(data, "i.tif")
+
+
+def test_two_planes_are_grey_and_another():
+    planes = np.stack([RGB[:, :, 0], RGB[:, :, 1]])
+    data = encode_tiff(planes, photometric="minisblack", planarconfig="separate")
+    assert (decode_image(data, "i") == RGB[:, :, :1]).all()
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation):
     exif = Image.Exif()
