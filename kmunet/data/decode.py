@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from kmunet.data.tiff import check_tags, read_tiff
+from kmunet.data.tiff import (
+    PHOTOMETRIC,
+    WHITE_IS_ZERO,
+    black_as_zero,
+    check_tags,
+    read_tiff,
+)
 from kmunet.errors import UnreadableError
 
 Pixels = NDArray[np.uint8]
@@ -90,11 +96,18 @@ def _with_pillow(data: bytes, palette: str, is_mask: bool) -> NDArray[Any]:
     with Image.open(io.BytesIO(data)) as image:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             raise _RefusedError("several pages or frames in one file")
-        check_tags(getattr(image, "tag_v2", {}))
+        tags = getattr(image, "tag_v2", {})  # of a TIFF
+        check_tags(tags)
         image.load()
+        # Pillow does this itself for up to 8 bits.
+        white_first = (
+            image.mode[:4] == "I;16" and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        )
         upright = ImageOps.exif_transpose(image)
         clear = _transparent(upright) if is_mask else None
         pixels = np.asarray(_plain(upright, palette, clear))
+        if white_first:
+            pixels = black_as_zero(pixels, 16)
         if clear is not None:
             pixels = pixels.copy()
             pixels[clear] = 0

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CHANNELS, PLANAR, BITS = 277, 284, 258  # tags
+CHANNELS, PLANAR, BITS, PHOTOMETRIC = 277, 284, 258, 262  # tags
+WHITE_IS_ZERO = 0
 _ORIENT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {  # TIFF 6.0, tag 274
     2: np.fliplr,
     3: lambda a: np.rot90(a, 2),
@@ -31,6 +32,8 @@ def read_tiff(data: bytes) -> NDArray[Any]:
         require_few(page.samplesperpixel)
         pixels = np.asarray(page.asarray())
         tag, axes = page.tags.get(274), str(page.axes)
+        if page.photometric == WHITE_IS_ZERO:
+            pixels = black_as_zero(pixels, page.bitspersample)
     if set(axes) - set("YXS") or len(axes) != pixels.ndim:
         raise ValueError(f"axes {axes}")
     if "S" in axes:  # also where channels lie one after the other
@@ -55,6 +58,16 @@ def require_few(channels: int) -> None:
             f"{channels} channels, but at most 4 are read: save one as grey, or three "
             "as RGB"
         )
+
+
+def black_as_zero(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
+    """The same of a file where white is 0. Only unsigned values have a white."""
+    if pixels.dtype == np.bool_:
+        return ~pixels
+    if pixels.dtype.kind != "u":
+        return pixels
+    shown: NDArray[Any] = pixels.dtype.type(2**bits - 1) - pixels
+    return shown
 
 
 def _require_whole(page: Any, length: int) -> None:

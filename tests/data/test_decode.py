@@ -107,6 +107,16 @@ def test_two_planes_are_grey_and_another():
     assert (decode_image(data, "i") == RGB[:, :, :1]).all()
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16, np.bool_])
+def test_a_tiff_in_which_white_is_zero_is_read_as_it_looks(depth, order):
+    shown = TRUTH.astype(np.bool_)
+    values = ~shown if depth == np.bool_ else (1 - TRUTH) * depth(np.iinfo(depth).max)
+    data = encode_tiff(values.astype(depth), photometric="miniswhite", byteorder=order)
+    np.testing.assert_array_equal(decode_image(data, "i")[..., 0], TRUTH * 255)
+    np.testing.assert_array_equal(decode_mask(data, "m")[0], TRUTH)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation):
     exif = Image.Exif()
