@@ -19,7 +19,7 @@ from kmunet.data.connect import Found, Remote
 from kmunet.data.download import Done, download, read_json
 from kmunet.data.locked import locked
 from kmunet.data.network import FIRST_PATIENCE
-from kmunet.data.remote_folder import download_folder, listing
+from kmunet.data.remote_folder import download_folder, download_lost, listing
 from kmunet.errors import RemoteError, UnreachableError
 
 __all__ = ["Fetched", "default_cache", "fetch", "is_url", "localize"]
@@ -64,11 +64,12 @@ def fetch(place: str, target: Path, say: Callable[[str], None] = tell) -> Fetche
 
 def _fetch(address: Address, target: Path, say: Callable[[str], None]) -> Fetched:
     record = _read_record(target, address)
+    whole = bool(record) and not _lost(target, record or {})
     try:
-        remote = Remote(address, say, patience=() if record else FIRST_PATIENCE)
+        remote = Remote(address, say, patience=() if whole else FIRST_PATIENCE)
         found = remote.info(address)
     except UnreachableError as error:
-        if not record:
+        if not record or not whole:
             raise
         say(f"{error}\nusing the copy that was downloaded before: {target}")
         return Fetched(target, _checked(address, target, record))
@@ -107,6 +108,12 @@ def _folder(
     versions = {name: [found.size, found.tag] for name, (_, found) in files.items()}
     known = all(found.tag for _, found in files.values())
     if record and known and record.get("files") == versions:
+        if lost := _lost(target, record):
+            say(
+                f"{target}: {len(lost)} of {len(files)} files are missing or have "
+                f"another size ({lost[0]}, ...): these again"
+            )
+            download_lost(remote, files, lost, target)
         return record
     _refuse_foreign(target, record, address)
     done = download_folder(remote, files, target)
@@ -160,6 +167,16 @@ def _read_record(target: Path, address: Address) -> dict[str, Any] | None:
         return record if target.is_dir() else None
     whole = target.is_file() and target.stat().st_size == record.get("bytes")
     return record if whole else None
+
+
+def _lost(target: Path, record: dict[str, Any]) -> list[str]:
+    """Files of a downloaded folder that are not there as they came."""
+
+    def is_there(file: Path, size: int | None) -> bool:
+        return file.is_file() and size in (None, file.stat().st_size)
+
+    files = record.get("files", {})
+    return [n for n, (size, _) in files.items() if not is_there(target / n, size)]
 
 
 def _write_record(target: Path, record: dict[str, Any]) -> dict[str, Any]:

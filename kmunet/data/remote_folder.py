@@ -81,6 +81,17 @@ def download_folder(remote: Remote, files: Files, target: Path) -> dict[str, Don
     return done
 
 
+def download_lost(remote: Remote, files: Files, names: list[str], target: Path) -> None:
+    """Bring these files of a folder that is here already, each checked as before."""
+    journal = target.with_name(f"{target.name}.part.jsonl")
+    size = sum(files[name][1].size or 0 for name in names)
+    require_space(target, size, "free some, then run the same again")
+    label = f"{target.name} ({len(names)} files)"
+    with byte_progress(label, size, 0, remote.say) as advance:
+        _all(remote, files, names, target, journal, advance)
+    journal.unlink(missing_ok=True)
+
+
 def _all(
     remote: Remote,
     files: Files,

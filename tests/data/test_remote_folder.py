@@ -47,6 +47,28 @@ def test_changes_in_the_folder_are_seen(aws, s3_server, folder, tmp_path):
     assert found == {k: v for k, v in FILES.items() if k != "list+of&all.csv"}
 
 
+def test_files_that_were_lost_come_again_and_they_alone(aws, folder, tmp_path):
+    path = localize(folder, tmp_path)
+    (path / "benign/benign (1).png").unlink()
+    (path / "deep/er/x.bin").write_bytes(b"cut")
+    (path / "mine.txt").write_text("stays")
+    with aws.context() as away:
+        away.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        away.setattr("kmunet.data.remote.FIRST_PATIENCE", ())
+        with pytest.raises(UnreachableError):  # half a copy is none
+            localize(folder, tmp_path)
+    said = []
+    found = contents(localize(folder, tmp_path, said.append))
+    assert found.pop("mine.txt") == b"stays"
+    assert found == FILES
+    assert "2 of 4 files are missing or have another size" in said[0]
+    said.clear()
+    localize(folder, tmp_path, said.append)
+    assert said == []
+    assert {p.name for p in path.parent.iterdir()} == {
+        path.name, f".{path.name}.download.json"}  # fmt: skip
+
+
 def test_a_cut_goes_on_file_by_file(aws, folder, tmp_path, monkeypatch):
     real, asked = remote_folder.download, []
 
