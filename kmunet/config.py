@@ -11,10 +11,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -104,6 +106,17 @@ class SplitParams(Section):
     folds: Annotated[int, Field(ge=1, le=100)] = 1  # 1: one split by shares
     fold: Annotated[int, Field(ge=0)] = 0
     official: bool = True  # keep the split that the data set or a manifest declares
+    stable: bool = False  # places by each image's own hash: they stay as data grow
+
+    @model_serializer(mode="wrap")
+    def _as_it_was_written_before(
+        self, plain: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        """Without `stable` where it is off: the same bytes as before there was one."""
+        values: dict[str, Any] = plain(self)
+        if not self.stable:
+            del values["stable"]
+        return values
 
     @model_validator(mode="after")
     def _number_the_folds(self) -> "SplitParams":
@@ -111,6 +124,10 @@ class SplitParams(Section):
             raise ValueError(f"fold {self.fold} must be below folds {self.folds}")
         if self.protocol == "paper" and self.folds > 1:
             raise ValueError("protocol 'paper' has one split: set folds to 1")
+        if self.protocol == "paper" and self.stable:
+            raise ValueError(
+                "protocol 'paper' goes by place in the sorted ids: set stable to false"
+            )
         return self
 
     @model_validator(mode="after")

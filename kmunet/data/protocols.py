@@ -18,6 +18,7 @@ import numpy as np
 from kmunet.data.groups import WORDS, Link, name_groups
 from kmunet.data.record import BOTH, LEFT_OUT, SPLITS, Record
 from kmunet.data.splits import SplitShares, deal
+from kmunet.data.stable import met_by_chance, place_each
 from kmunet.errors import ConfigError, DataError
 
 VERSION = 1
@@ -37,6 +38,8 @@ class SplitRules(SplitShares, Protocol):
     def fold(self) -> int: ...
     @property
     def official(self) -> bool: ...
+    @property
+    def stable(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def divide(
             f"left out, as an image of the same view is in an official test or "
             f"validation set: {lost}"
         )
-    filled = _fill(records, groups, places, rules)
+    filled, said = _fill(records, groups, known.groups, places, rules)
+    notes += said
     require_no_leak(records, filled, links, groups)
     return Division(tuple(filled), tuple(groups), tuple(notes))
 
@@ -216,10 +220,14 @@ def _spread_over_groups(
 def _fill(
     records: Sequence[Record],
     groups: Sequence[str | None],
+    declared: Sequence[str | None],
     places: Sequence[str | None],
     rules: SplitRules,
-) -> list[str]:
-    """Deal what has no place yet, or only `train`, to the splits that are not fixed."""
+) -> tuple[list[str], list[str]]:
+    """Deal what has no place yet, or only `train`, to the splits that are not fixed.
+
+    And what to know of it. `declared`: the groups by the source's own names.
+    """
     fixed = {place for place in places if place in ("validation", "test")}
     names, shares = _shares(rules, fixed)
     pool = [row for row, place in enumerate(places) if place in (None, "train")]
@@ -227,12 +235,17 @@ def _fill(
     if not pool:
         raise DataError("no images to train on: all are declared validation or test")
     if len(names) == 1:
-        return filled
+        return filled, []
     own = [records[row] for row in pool]
-    dealt = deal(own, shares, rules.seed, [groups[row] for row in pool])
+    labels = [groups[row] for row in pool]
+    if rules.stable:
+        known = [declared[row] for row in pool]
+        dealt = place_each(own, shares, rules.seed, labels, known)
+    else:
+        dealt = deal(own, shares, rules.seed, labels)
     for row, part in zip(pool, dealt, strict=True):
         filled[row] = names[part]
-    return filled
+    return filled, [met_by_chance(dealt, names, shares)] if rules.stable else []
 
 
 def _shares(rules: SplitRules, fixed: set[str]) -> tuple[list[str], list[float]]:

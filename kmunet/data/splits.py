@@ -64,7 +64,7 @@ def deal(
     if len(units) < len(shares):
         raise DataError(
             f"{len(units)} distinct image{'s' if len(units) > 1 else ''} (or groups) "
-            f"cannot fill {_parts(len(shares))}; add images: at least "
+            f"cannot fill {parts(len(shares))}; add images: at least "
             f"{len(shares)} distinct ones are needed"
         )
     chosen = _fill_empty(units, _deal(units, shares), len(shares))
@@ -75,19 +75,27 @@ def deal(
     return answer
 
 
-def _parts(count: int) -> str:
+def parts(count: int) -> str:
+    """The parts of a split by name, folds by their number."""
     return "train, validation and test" if count == 3 else f"{count} parts"
+
+
+def together(
+    records: Sequence[Record], groups: Sequence[Hashable | None] | None
+) -> list[list[int]]:
+    """Rows of each unit: what shares pixels or a group."""
+    labels: list[list[Hashable]] = [[("pixels", r.image_sha256)] for r in records]
+    for own, group in zip(labels, groups or (), strict=False):
+        if group is not None:
+            own.append(("group", group))
+    return clusters(len(records), [], labels)
 
 
 def _units(
     records: Sequence[Record], groups: Sequence[Hashable | None] | None, seed: int
 ) -> list[_Unit]:
-    labels: list[list[Hashable]] = [[("pixels", r.image_sha256)] for r in records]
-    for own, group in zip(labels, groups or (), strict=False):
-        if group is not None:
-            own.append(("group", group))
     strata = _strata(records)
-    members = clusters(len(records), [], labels)
+    members = together(records, groups)
     units = [_unit(records, strata, found, seed) for found in members]
     # In a stratum, large units first: small ones then even out what they left.
     return sorted(units, key=lambda u: (u.stratum, -len(u.members), u.rank))

@@ -172,6 +172,7 @@ def data_files(tmp_path_factory):
     rules = SimpleNamespace(
         protocol="clean", seed=1, validation=0.25, test=0.25, folds=1, fold=0,
         official=True,
+        stable=False,
     )  # fmt: skip
     with open_source("folder", root / "raw") as source:
         prepared = write_packed(root / "set", source, [32], native=True)

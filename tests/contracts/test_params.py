@@ -45,6 +45,7 @@ def test_the_committed_file_is_valid():
         ("split", "seed", -4, r"split\.seed"),
         ("split", "fold", 1, "fold 1 must be below folds 1"),
         ("split", "protocol", "random", r"split\.protocol: .*'clean' or 'paper'"),
+        ("split", "stable", "often", r"split\.stable: .*got 'often'"),
         ("model", "widths", [100, 160, 256], "model: widths: .*multiple of 8, got 100"),
         ("model", "name", "resnet", r"model\.name: .*'km_unet'"),
         ("prepare", "seed", 1, r"prepare\.seed: moved: it is split\.seed now"),
@@ -56,6 +57,17 @@ def test_a_wrong_value_is_refused_by_name(raw, section, key, value, message):
     raw["evaluate"]["resolution"] = "native"
     raw[section][key] = value
     with pytest.raises(ConfigError, match=message):
+        parse_params(raw)
+
+
+def test_a_split_that_is_not_stable_is_written_as_before_there_was_one(raw):
+    values = parse_params(raw).model_dump(mode="json")["split"]
+    assert set(values) == set(raw["split"]) - {"stable"}
+    raw["split"]["stable"] = True
+    values = parse_params(raw).model_dump(mode="json")
+    assert values["split"]["stable"] is True
+    raw["split"]["protocol"] = "paper"
+    with pytest.raises(ConfigError, match=r"protocol 'paper' .*set stable to false"):
         parse_params(raw)
 
 

@@ -49,7 +49,8 @@ def rules():
 
     def make(**changes):
         plain = {"protocol": "clean", "seed": 1, "validation": 0.2, "test": 0.2,
-                 "folds": 1, "fold": 0, "official": True}  # fmt: skip
+                 "folds": 1, "fold": 0, "official": True,
+                 "stable": False}  # fmt: skip
         return SimpleNamespace(**{**plain, **changes})
 
     return make

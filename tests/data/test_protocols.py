@@ -23,6 +23,7 @@ PLAIN = SimpleNamespace(
     folds=1,
     fold=0,
     official=True,
+    stable=False,
 )
 
 

@@ -127,6 +127,28 @@ def test_the_paper_selects_on_the_images_that_it_reports(workspace, capsys):
     assert "selects the epoch on the images that it reports" in capsys.readouterr().out
 
 
+def test_data_that_grow_keep_their_places(tmp_path, monkeypatch, capsys):
+    """The test images of today are none that yesterday's champion learnt from."""
+    paths = Paths(tmp_path, "synthetic")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    write_synthetic(tmp_path / "all", 60, 40, seed=6)
+    found = []
+    for count in (48, 60):
+        for kind in ("images", "masks"):
+            (paths.raw / kind).mkdir(parents=True, exist_ok=True)
+            for file in sorted((tmp_path / "all" / kind).iterdir())[:count]:
+                shutil.copy(file, paths.raw / kind)
+        prepare.run(load_params(paths.params), paths)
+        assert run(paths, stable=True) == 0
+        records = opened(paths).records
+        found.append({record.id: record.split for record in records})
+    before, after = found
+    assert len(after) == 60
+    assert {name: after[name] for name in before} == before
+    assert "note: split.stable: a place by each" in capsys.readouterr().out
+
+
 def test_too_few_images_and_no_data_are_one_message(workspace, capsys):
     assert run(workspace, folds=50) == 2
     text = capsys.readouterr().err
