@@ -107,7 +107,8 @@ class Remote:
     def read(self, address: Address, start: int, found: Found) -> Iterator[bytes]:
         """The bytes from `start` on. Raises Restart, and what fsspec raises."""
         if address.protocol in WEB:
-            yield from self._stream(address, start, found)
+            if not start or start != found.size:  # asked for nothing, a server says 416
+                yield from self._stream(address, start, found)
             return
         while start < (found.size or 0):
             end = min(start + CHUNK, found.size or 0)

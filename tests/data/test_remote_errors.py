@@ -125,12 +125,46 @@ CONTENT = bytes(range(256)) * 4096
 
 
 @pytest.fixture
-def web():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
+def web(request):
+    kind = getattr(request, "param", Web)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/a.zip"
     server.shutdown()
     server.server_close()
+
+
+class Resuming(Web):
+    """Sends the part that is asked for, and 416 where there is none."""
+
+    def _answer(self):
+        wanted = self.headers.get("Range", "")
+        start = int(wanted.removeprefix("bytes=").split("-")[0] or 0)
+        status = 206 if wanted else 200
+        self.send_response(416 if start >= len(CONTENT) else status)
+        self.send_header("ETag", '"v1"')
+        self.send_header("Content-Length", str(len(CONTENT[start:])))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(CONTENT[start:])
+
+    do_GET = do_HEAD = _answer  # noqa: N815
+
+
+@pytest.mark.parametrize("web", [Resuming], indirect=True)
+def test_what_had_all_come_when_it_was_stopped_is_kept(web, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kmunet.data.download.verify", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(web, tmp_path / "a.zip")
+    assert (tmp_path / "a.zip.part").read_bytes() == CONTENT
+    said = []
+    path = fetch(web, tmp_path / "a.zip", said.append).path
+    assert path.read_bytes() == CONTENT
+    assert "going on from 1.0 of 1.0 MB" in " ".join(said)
 
 
 def with_states(monkeypatch, *states):
