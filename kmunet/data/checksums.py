@@ -15,6 +15,7 @@ from kmunet.errors import RemoteError
 
 _BLOCK = 2**20
 SIZE_ALONE = "size alone, no checksum was found"
+NOTHING = "nothing at all: the server says neither size nor checksum"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from kmunet.data.address import WEB, Address
 from kmunet.data.network import explain, lacks_credentials, retried
 from kmunet.data.web_folder import web_files
-from kmunet.errors import RemoteError
+from kmunet.errors import RemoteError, UnreachableError
 
 CHUNK = 8 * 2**20  # bytes in memory at a time
 THREADS = 8
@@ -81,9 +81,14 @@ class Remote:
         return [str(link) for link in listed]
 
     def exists(self, address: Address) -> bool:
-        """Whether a small file beside another is there and may be read."""
+        """Whether a small file beside another is there and may be read.
+
+        Raises UnreachableError where nobody can tell now.
+        """
         try:
             found = self.info(address)
+        except UnreachableError:
+            raise
         except RemoteError:
             return False
         return not found.folder and found.size != 0

@@ -14,7 +14,7 @@ from kmunet.data.address import Address
 from kmunet.data.archive import MAX_TOTAL_BYTES
 from kmunet.data.atomic import require_space
 from kmunet.data.byte_progress import Advance
-from kmunet.data.checksums import Expected, verify
+from kmunet.data.checksums import NOTHING, SIZE_ALONE, Expected, verify
 from kmunet.data.connect import CHUNK, Found, Remote, Restart
 from kmunet.data.network import PATIENCE, pause
 from kmunet.errors import RemoteError, UnreachableError
@@ -179,6 +179,8 @@ def _finish(
     except RemoteError:
         part.drop()
         raise
+    if found.size is None and check == SIZE_ALONE:
+        check = NOTHING
     part.bytes.replace(part.target)
     part.note.unlink(missing_ok=True)
     return Done(size, sha256, found.tag, check)

@@ -1,5 +1,6 @@
 """What a user reads when a place cannot be had: the URL, the reason, the remedy."""
 
+import hashlib
 import http.server
 import threading
 import time
@@ -165,6 +166,61 @@ def test_what_had_all_come_when_it_was_stopped_is_kept(web, tmp_path, monkeypatc
     path = fetch(web, tmp_path / "a.zip", said.append).path
     assert path.read_bytes() == CONTENT
     assert "going on from 1.0 of 1.0 MB" in " ".join(said)
+
+
+class Published(Resuming):
+    """Has a.zip.sha256 beside a.zip, and cannot always say so."""
+
+    away: bool
+
+    def _answer(self):
+        if self.path.endswith(".md5"):
+            self.send_error(404)
+        elif not self.path.endswith(".sha256"):
+            super()._answer()
+        elif self.away:
+            self.send_error(503)
+        else:
+            line = f"{hashlib.sha256(CONTENT).hexdigest()}  a.zip\n".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(line)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(line)
+
+    do_GET = do_HEAD = _answer  # noqa: N815
+
+
+@pytest.mark.parametrize("web", [Published], indirect=True)
+def test_a_published_checksum_is_not_passed_over(web, tmp_path, monkeypatch):
+    monkeypatch.setattr(Published, "away", True, raising=False)
+    with pytest.raises(UnreachableError, match=r"zip\.sha256: the server answers 503"):
+        fetch(web, tmp_path / "a.zip")
+    assert not (tmp_path / "a.zip").exists()
+    monkeypatch.setattr(Published, "away", False)
+    found = fetch(web, tmp_path / "a.zip")
+    assert found.path.read_bytes() == CONTENT
+    assert found.record["check"] == "sha256 of a.zip.sha256"
+
+
+class Silent(http.server.BaseHTTPRequestHandler):
+    """Says neither how much it sends nor what it is."""
+
+    def do_GET(self):
+        self.send_response(404 if "zip." in self.path else 200)
+        self.end_headers()
+        if "zip." not in self.path:
+            self.wfile.write(CONTENT)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize("web", [Silent], indirect=True)
+def test_what_cannot_be_checked_is_said(web, tmp_path):
+    said = []
+    assert fetch(web, tmp_path / "a.zip", said.append).path.read_bytes() == CONTENT
+    assert "checked by nothing at all: the server says neither" in said[-1]
 
 
 def with_states(monkeypatch, *states):
