@@ -7,12 +7,13 @@ downloaded first.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kmunet.class_names import check_class_names
 from kmunet.data.pairs import Pair, Source
-from kmunet.data.remote import default_cache, localize
+from kmunet.data.remote import default_cache, is_url, localize
 from kmunet.data.sources import KINDS, open_source
 from kmunet.data.survey import Survey, as_tables, survey
 from kmunet.errors import ConfigError, DataError, SourceError
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check and write the report; the exit code. Raises KMUNetError for arguments."""
     check_class_names(arguments.classes or ())
+    _refuse_inside(arguments.out, arguments.path)
     out = _folder(arguments.out)
     try:
         paths = [localize(place, arguments.cache) for place in arguments.path]
@@ -61,6 +63,16 @@ def run(arguments: argparse.Namespace) -> int:
     for item in tables["errors"][:10]:
         print(f"error: {item['message']}", file=sys.stderr)
     return 1 if tables["errors"] else 0
+
+
+def _refuse_inside(out: Path, places: Sequence[str]) -> None:
+    """The report has tables and pictures, which the next check would take for data."""
+    for place in places:
+        if out.resolve().is_relative_to(Path(place).resolve()) and not is_url(place):
+            raise ConfigError(
+                f"--out {out}: lies in {place}, and would be read as data by the next "
+                "check; name a folder beside it"
+            )
 
 
 def _folder(out: Path) -> Path:

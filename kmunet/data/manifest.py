@@ -68,40 +68,57 @@ def _open(paths: Sequence[Path]) -> tuple[Files, str]:
 def _read(files: Files, table: str) -> list[Row]:
     try:
         data = files.read(table)
-        rows = _parquet(data) if table.lower().endswith(".parquet") else _csv(data)
+        read = _parquet if table.lower().endswith(".parquet") else _csv
+        header, rows = read(data)
     except UnreadableError as error:
         raise SourceError(f"{files.label}: {error}") from None
     except Exception as error:  # readers of tables raise nearly anything
         raise SourceError(
             f"{files.label}: {table}: cannot be read as a table ({error})"
         ) from None
-    columns = set(rows[0]) if rows else set()
-    for column in ("image", "mask"):
-        if column not in columns:
-            raise SourceError(
-                f"{files.label}: {table}: no column '{column}'; found "
-                f"{', '.join(sorted(columns)) or 'no rows'}: expected {WANTED}"
-            )
+    fault = _fault(header, rows)
+    if fault:
+        raise SourceError(f"{files.label}: {table}: {fault}")
     return rows
 
 
-def _csv(data: bytes) -> list[Row]:
+def _fault(header: Sequence[str], rows: Sequence[Row]) -> str:
+    """What is wrong with a table as a whole, and what to do; "" if nothing."""
+    known = {_name(column) for column in header}
+    for column in ("image", "mask"):
+        if column not in known:
+            found = ", ".join(header) or "no rows"
+            return f"no column '{column}'; found {found}: {_remedy(header)}"
+    return "" if rows else "no rows below the header: add one for each image"
+
+
+def _remedy(header: Sequence[str]) -> str:
+    for mark, word in ((";", "';'"), ("\t", "tabs")):
+        if len(header) == 1 and mark in header[0]:
+            return f"separate the columns by commas, not by {word}"
+    return f"rename its columns; expected {WANTED}"
+
+
+def _csv(data: bytes) -> tuple[list[str], list[Row]]:
     text = data.decode("utf-8-sig")
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    return [_row(row) for row in rows]
+    return list(rows.fieldnames or ()), [_row(row) for row in rows]
 
 
-def _parquet(data: bytes) -> list[Row]:
+def _parquet(data: bytes) -> tuple[list[str], list[Row]]:
     import pyarrow.parquet
 
-    return [
-        _row(row) for row in pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
-    ]
+    table = pyarrow.parquet.read_table(io.BytesIO(data))
+    return list(table.column_names), [_row(row) for row in table.to_pylist()]
+
+
+def _name(column: object) -> str:
+    return str(column).strip().lower()
 
 
 def _row(row: Mapping[Any, Any]) -> Row:
     """Named columns that we know, as stripped text; missing values are ""."""
-    clean = {str(key).strip().lower(): value for key, value in row.items()}
+    clean = {_name(key): value for key, value in row.items()}
     return {
         key: "" if value is None or value != value else str(value).strip()
         for key, value in clean.items()
@@ -116,8 +133,8 @@ def _pairs(
     home = PurePosixPath(table).parent
     problems: list[str] = []
     found: dict[str, Pair] = {}
-    stems = [stem(row["image"]) for row in rows]
-    by_stem = len(set(stems)) == len({row["image"] for row in rows})
+    images = {_slashes(row["image"]) for row in rows}
+    by_stem = len({stem(name) for name in images}) == len(images)
     for line, row in enumerate(rows, start=2):
         where = f"{table}: line {line}"
         names = [row["image"], *_split(row["mask"])]
@@ -151,9 +168,15 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(";") if part.strip()]
 
 
+def _slashes(name: str) -> str:
+    """A path as Windows writes it, as others do."""
+    return name.replace("\\", "/")
+
+
 def _below(home: PurePosixPath, name: str, where: str) -> str:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    path = PurePosixPath(_slashes(name))
+    outside = path.is_absolute() or ".." in path.parts
+    if outside or not path.parts or ":" in path.parts[0]:
         raise SourceError(
             f"{where}: '{name}': paths must be relative to the table and lie below it"
         )

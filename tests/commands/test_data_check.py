@@ -111,6 +111,21 @@ def test_the_same_data_give_the_same_bytes(lesions, tmp_path):
         assert path.read_bytes() == other.read_bytes()
 
 
+def test_a_report_is_not_written_where_data_are_looked_for(lesions, tmp_path, capsys):
+    """Else the second check of a manifest found two tables, one of them its own."""
+    table = ["image,mask"]
+    for number in range(12):
+        name = f"synthetic_{number:04d}.png"
+        table.append(f"images/{name},masks/{name}")
+    (lesions / "manifest.csv").write_text("\n".join(table))
+    command = ["data", "check", "manifest", str(lesions), "--out"]
+    assert main([*command, str(lesions / "check")]) == 2
+    assert f"lies in {lesions}, and would be read as" in capsys.readouterr().err
+    assert not (lesions / "check").exists()
+    for _ in range(2):
+        assert main([*command, str(tmp_path / "check")]) == 0
+
+
 def test_another_data_set_is_an_error_in_the_report_too(lesions, tmp_path, capsys):
     code, report = check("busi", lesions, out=tmp_path / "out")
     assert code == 2

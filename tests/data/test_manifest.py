@@ -71,10 +71,26 @@ def test_images_of_one_name_in_two_folders_get_longer_ids(tree, save):
         assert [pair.id for pair in source.pairs()] == ["more/s0", "scans/s0"]
 
 
+def test_paths_as_windows_writes_them(tree, save):
+    save(tree / "more" / "s0.png", GREY)
+    text = "image,mask\nscans\\s0.png,truth\\s0_a.png\nmore\\s0.png,truth/s0_b.png\n"
+    with open_source("manifest", write(tree, text)) as source:
+        assert [pair.id for pair in source.pairs()] == ["more/s0", "scans/s0"]
+    text = "image,mask\nscans\\s0.png,truth/s0_a.png\nscans/s0.png,truth/s0_b.png\n"
+    with open_source("manifest", write(tree, text)) as source:
+        (pair,) = source.pairs()
+    assert (pair.id, len(pair.masks)) == ("s0", 2)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,label\na,b\n", "no column 'mask'; found image"),
+        ("image,label\na,b\n", "no column 'mask'; found image, label: rename"),
+        ("img_path,mask_path\na,b\n", "'image'; found img_path, mask_path: rename"),
+        ("image;mask\na;b\n", "found image;mask: separate the columns by commas"),
+        ("image\tmask\na\tb\n", "the columns by commas, not by tabs"),
+        ("Image, Mask\n", "no rows below the header: add one for each image"),
+        ("image,mask\nscans/s0.png,.\n", "line 2: '.': paths must be relative"),
         ("", "no column 'image'; found no rows"),
         ("image,mask,split\nscans/s0.png,truth/s0_a.png,dev\n", "line 2: split 'dev'"),
         ("image,mask\n/etc/x.png,truth/s0_a.png\n", "line 2: '/etc/x.png': paths must"),
