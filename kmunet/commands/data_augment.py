@@ -5,7 +5,7 @@ mask outlined. The same seed, size and image give the same pixels as in training
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmunet.config import Params, load_params
-from kmunet.data.pairs import Pair
+from kmunet.data.pairs import Pair, Source
+from kmunet.data.remote import localize
 from kmunet.data.resize import resize_image, resize_mask
 from kmunet.data.sources import KINDS, open_source
 from kmunet.data.transforms import Transform, build_transform
-from kmunet.errors import ConfigError
+from kmunet.errors import ConfigError, DataError
 from kmunet.report.sheets import Tile, write_sheet
 
 Pixels = NDArray[np.uint8]
@@ -28,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     add = parser.add_argument
     add("source", choices=KINDS, metavar="SOURCE", help=", ".join(KINDS))
-    add("path", nargs="+", type=Path, metavar="PATH", help="archives or folders")
+    add("path", nargs="+", metavar="PATH", help="archives or folders, or their URLs")
+    kept = "where what URLs name is downloaded to, once; default: ~/.cache/kmunet"
+    add("--cache", type=Path, metavar="DIR", help=kept)
     where = "the picture to write"
     add("--out", required=True, type=Path, metavar="FILE.png", help=where)
     add("--preset", metavar="NAME", help="of 'presets' (default: 'augment' names it)")
@@ -50,9 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--out {out}: a PNG is written; name it {out.stem}.png")
     params = load_params(arguments.params)
     transform = _transform(params, arguments)
-    paths, size = arguments.path, arguments.size
+    paths = [localize(place, arguments.cache) for place in arguments.path]
+    size = arguments.size
     with open_source(arguments.source, paths, arguments.classes) as source:
-        pairs = _spread(source.matched, arguments.samples)
+        pairs = _spread(_some(source), arguments.samples)
         tiles = [
             tile for p in pairs for tile in _row(p, transform, size, arguments.epochs)
         ]
@@ -74,6 +78,13 @@ def _transform(params: Params, arguments: argparse.Namespace) -> Transform | Non
     if transform is not None:
         transform.check(arguments.size)
     return transform
+
+
+def _some(source: Source) -> Sequence[Pair]:
+    """The pairs that there are. DataError says what is wrong where there are none."""
+    if not source.matched and not source.pairs():  # which raises what was found
+        raise DataError(f"{source.files.label}: no image with a mask; nothing to draw")
+    return source.matched
 
 
 def _spread(pairs: Any, count: int) -> list[Pair]:

@@ -38,15 +38,16 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kmunet"
 
 
-def localize(place: str, cache: Path, say: Callable[[str], None] = tell) -> Path:
+def localize(place: str, cache: Path | None, say: Callable[[str], None] = tell) -> Path:
     """A local path for `place`: itself, or what a URL names, below `cache`.
 
-    Raises RemoteError, and DataError where there is no space. Two URLs of one name do
-    not meet: each has a folder of its own. `say` is told what a user should know.
+    Without a cache, below `default_cache`. Raises RemoteError, and DataError where
+    there is no space. Two URLs of one name do not meet: each has a folder of its own.
+    `say` is told what a user should know.
     """
     if not is_url(place):
         return Path(place)
-    address = parse(place)
+    address, cache = parse(place), cache or default_cache()
     key = hashlib.sha256(f"{_endpoint(address)} {address.url}".encode()).hexdigest()
     return fetch(place, cache / key[:16] / address.name, say).path
 

@@ -61,6 +61,21 @@ def test_without_a_name_it_is_the_preset_in_use_and_one_can_be_none(place):
     assert (sheet[26:250, :224] == sheet[26:250, 228:452]).all()
 
 
+def test_no_pair_at_all_says_what_was_found(place, capsys):
+    shutil.rmtree("raw/masks")
+    Path("raw/masks").mkdir()
+    shutil.copy("raw/images/synthetic_0000.png", "raw/masks/other.png")
+    assert augment() == 2
+    assert "5 images without a mask" in capsys.readouterr().err
+
+
+def test_a_url_may_stand_where_a_path_may(place):
+    url = f"file://{place}/raw/"
+    command = ["data", "augment", "folder", url, "--cache", "kept", "--out", "s.png"]
+    assert main([*command, "--samples", "2", "--epochs", "1"]) == 0
+    assert len(list(Path("kept").rglob("synthetic_*.png"))) == 10
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
