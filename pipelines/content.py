@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from kmunet.data.address import is_url
+from kmunet.data.address import as_url
 from kmunet.data.content import fetch_content
 from kmunet.data.remote import default_cache
 from kmunet.errors import DataError
@@ -40,8 +40,7 @@ def address(root: Path, out: str) -> Content | None:
     remote = config["remote"].get(config["core"].get("remote", ""))
     if remote is None:
         return None
-    url = str(remote["url"])
-    url = url if is_url(url) else Path(url).absolute().as_uri()
+    url = as_url(str(remote["url"]))
     return Content(url, md5, _options(remote) if url.startswith("s3") else {})
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from urllib.parse import unquote
 
 from kmunet.errors import RemoteError
@@ -16,6 +17,11 @@ _LOCAL = ("file", "local", "memory")
 def is_url(place: str) -> bool:
     """Whether `place` is a URL, as in s3://bucket/key, and not a path."""
     return bool(_URL.match(place))
+
+
+def as_url(place: str) -> str:
+    """A URL as it is; of a path the one that fsspec reads, which is not quoted."""
+    return place if is_url(place) else f"file://{Path(place).absolute()}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kmunet.data.address import Address, is_url, unsafe
+from kmunet.data.address import Address, as_url, unsafe
 from kmunet.data.archive import MAX_FILES
 from kmunet.data.atomic import require_space
 from kmunet.data.byte_progress import byte_progress, tell
@@ -45,8 +45,7 @@ def fetch_content(
     target = cache / digest
     if target.exists():
         return target
-    base = remote if is_url(remote) else Path(remote).absolute().as_uri()
-    address = Address(base.rstrip("/") + "/")
+    address = Address(as_url(remote).rstrip("/") + "/")
     wait = f"{address.shown}: another process of this node downloads {digest}"
     with locked(cache / f".{digest}.lock", lambda: say(wait)):
         if not target.exists():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 
@@ -67,6 +68,14 @@ def test_a_remote_that_is_a_folder(aws, s3_server, tmp_path):
     _, md5 = push(s3_server, FILES)
     place = str(s3_server.root / "dvc" / "store")
     assert contents(fetch_content(place, md5, tmp_path)) == FILES
+
+
+@pytest.mark.parametrize("name", ["Dépôt de données", "50 % #1?"])
+def test_a_folder_of_any_name(aws, s3_server, tmp_path, name):
+    _, md5 = push(s3_server, FILES)
+    place = tmp_path / name
+    shutil.copytree(s3_server.root / "dvc" / "store", place)
+    assert contents(fetch_content(str(place), md5, tmp_path / "in")) == FILES
 
 
 def test_what_was_not_pushed(aws, s3_server, tmp_path):
