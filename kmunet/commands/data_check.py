@@ -13,7 +13,7 @@ from typing import Any
 
 from kmunet.class_names import check_class_names
 from kmunet.data.pairs import Pair, Source
-from kmunet.data.remote import default_cache, is_url, localize
+from kmunet.data.remote import is_url, localize
 from kmunet.data.sources import KINDS, open_source
 from kmunet.data.survey import Survey, as_tables, survey
 from kmunet.errors import ConfigError, DataError, SourceError
@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("path", nargs="+", metavar="PATH", help="archives or folders, or their URLs")
     where = "where report.html and report.json go"
     add("--out", required=True, type=Path, metavar="DIR", help=where)
-    kept = "where what URLs name is downloaded to, once; default: %(default)s"
-    add("--cache", type=Path, metavar="DIR", default=default_cache(), help=kept)
+    kept = "where what URLs name is downloaded to, once; default: ~/.cache/kmunet"
+    add("--cache", type=Path, metavar="DIR", help=kept)
     names = "busi: folders to read; folder, manifest: what mask values 1, 2, ... mean"
     add("--classes", nargs="+", metavar="NAME", help=names)
     values = "mask value of each class, if not 1, 2, ...: a number or #rrggbb"

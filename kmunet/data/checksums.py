@@ -7,7 +7,7 @@ beside it, S3's ETag where it is an MD5 (one part, no key of its own), else size
 import hashlib
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kmunet.data.address import Address
 from kmunet.data.connect import Found, Remote
@@ -52,10 +52,24 @@ def listed(text: str, algorithm: str, name: str) -> str | None:
     """The digest of `name` in what sha256sum, md5sum or `shasum --tag` write."""
     digits = {"sha256": 64, "md5": 32}[algorithm]
     pattern = re.compile(rf"(?<![0-9a-fA-F])[0-9a-fA-F]{{{digits}}}(?![0-9a-fA-F])")
-    lines = [line for line in text.splitlines() if pattern.search(line)]
-    named = [line for line in lines if name in line] or lines[:1]
-    found = pattern.search(named[0]) if named else None
-    return found[0].lower() if found else None
+    found = [
+        (match[0].lower(), _named(line, match))
+        for line in text.splitlines()
+        if (match := pattern.search(line))
+    ]
+    for wanted in (name, ""):  # its own line, or a digest alone
+        for digest, own in found:
+            if own == wanted:
+                return digest
+    # One line in a file of this one's own: it was renamed since.
+    return found[0][0] if len(found) == 1 else None
+
+
+def _named(line: str, digest: re.Match[str]) -> str:
+    """The file, without folders, that a line is of; "" if it does not say."""
+    tagged = re.match(r"\s*\w+ ?\((.*)\) ?=", line)
+    name = tagged[1] if tagged else line[digest.end() :].strip().removeprefix("*")
+    return PurePosixPath(name.replace("\\", "/")).name
 
 
 def verify(

@@ -20,7 +20,7 @@ from kmunet.data.download import Done, download, read_json
 from kmunet.data.locked import locked
 from kmunet.data.network import FIRST_PATIENCE
 from kmunet.data.remote_folder import download_folder, download_lost, listing
-from kmunet.errors import RemoteError, UnreachableError
+from kmunet.errors import DataError, RemoteError, UnreachableError
 
 __all__ = ["Fetched", "default_cache", "fetch", "is_url", "localize"]
 
@@ -34,8 +34,17 @@ class Fetched:
 
 
 def default_cache() -> Path:
-    """Where a user's downloads are kept: ~/.cache/kmunet, or below XDG_CACHE_HOME."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kmunet"
+    """Where a user's downloads are kept: ~/.cache/kmunet, or below XDG_CACHE_HOME.
+
+    Raises DataError for a user without a home, as in a container.
+    """
+    try:
+        own = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        raise DataError(
+            "no folder for downloads: this user has no home; set HOME or XDG_CACHE_HOME"
+        ) from None
+    return Path(own) / "kmunet"
 
 
 def localize(place: str, cache: Path | None, say: Callable[[str], None] = tell) -> Path:

@@ -1,5 +1,6 @@
 """The command as a whole: what joins it, and what cannot."""
 
+import os
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -16,6 +17,20 @@ def test_commands_from_above_the_library_are_there(capsys):
         cli.main(["--help"])
     shown = capsys.readouterr().out
     assert all(n in shown for n in ("data", "bench", "compare", "lineage", "verify"))
+
+
+def test_a_user_without_a_home_is_asked_for_one_when_needed(
+    monkeypatch, tmp_path, capsys
+):
+    """As in a container that runs under a number that it does not know."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["data", "check", "busi", "file:///a.zip", "--out", "x"]) == 2
+    assert "this user has no home; set HOME" in capsys.readouterr().err
 
 
 def test_one_that_cannot_be_imported_says_so_and_leaves_the_others(monkeypatch, capsys):
