@@ -1,4 +1,4 @@
-"""Stage `split`: who is trained on, selected on and tested; reads no pixel.
+"""Stage `split`: who is trained on, selected on and tested; reads no image.
 
 Folds, seeds and protocols are tried without preparing the data again.
 """

@@ -7,7 +7,6 @@ value: inputs are divided by it).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmunet.data.atomic import new_folder
+from kmunet.data.class_presence import absent_classes
 from kmunet.data.header import as_json
 from kmunet.data.index import write_names
 from kmunet.data.prepared import Prepared
@@ -30,8 +30,9 @@ _CONSTANT = 1.0  # beyond any deviation of values from 0 to 1, at most 0.5
 def write_split(
     prepared: Prepared, folder: Path, rules: SplitRules, settings: dict[str, Any]
 ) -> PackedSet:
-    """Divide by the rules; `settings` are what is written of them. No pixel is read.
+    """Divide by the rules; `settings` are what is written of them.
 
+    No image is read, and masks only where they hold several classes.
     Raises DataError, with the pair, where a leak is left.
     """
     known = Known(
@@ -43,8 +44,9 @@ def write_split(
         str(size): _statistics(prepared, n, in_split(places, "train"))
         for n, size in enumerate(prepared.sizes)
     }
-    notes = (*division.notes, *_constant(statistics))
-    division = replace(division, notes=notes)
+    division = division.noting(
+        [*absent_classes(prepared, places), *_constant(statistics)]
+    )
     table = {
         "version": VERSION,
         "settings": settings,

@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -58,6 +58,10 @@ class Division:
     places: tuple[str, ...]
     groups: tuple[str | None, ...]
     notes: tuple[str, ...] = ()
+
+    def noting(self, notes: Sequence[str]) -> "Division":
+        """The same with more to know."""
+        return replace(self, notes=(*self.notes, *notes))
 
 
 def divide(
