@@ -14,7 +14,7 @@ from kmunet.data.synthetic import write_synthetic
 from kmunet.errors import DataError
 from kmunet.training import LocalReporter
 from pipelines import prepare, split
-from pipelines.content import Content, receive
+from pipelines.content import Content, receive, send
 from pipelines.folds import divided
 from pipelines.paths import Paths
 from pipelines.train import train_worker, worker_config
@@ -70,6 +70,19 @@ def test_a_node_without_the_folders_trains_on_the_same_bits(
     again = LocalReporter(tmp_path / "again")
     train_worker(away, again)
     assert again.reports == reporters[0].reports
+
+
+def test_a_remote_in_a_folder_of_any_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    md5, store = hashlib.md5(b"x").hexdigest(), tmp_path / "Dépôt de données"
+    file = store / "files" / "md5" / md5[:2] / md5[2:]
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"x")
+    config = f"[core]\n    remote = store\n['remote \"store\"']\n    url = {store}\n"
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text(config)
+    (tmp_path / "set.dvc").write_text(f"outs:\n- {{md5: {md5}, path: set}}\n")
+    assert receive(send(tmp_path, "set")).read_bytes() == b"x"
 
 
 def test_other_data_at_the_same_path_are_refused(workspace, tmp_path):
