@@ -249,7 +249,21 @@ def _fill(
         dealt = deal(own, shares, rules.seed, labels)
     for row, part in zip(pool, dealt, strict=True):
         filled[row] = names[part]
-    return filled, [met_by_chance(dealt, names, shares)] if rules.stable else []
+    notes = _taken(places, filled) if rules.folds == 1 else []
+    if rules.stable:
+        notes.append(met_by_chance(dealt, names, shares))
+    return filled, notes
+
+
+def _taken(places: Sequence[str | None], filled: Sequence[str]) -> list[str]:
+    """A note of each split that the source does not declare, filled from `train`."""
+    declared = [now for was, now in zip(places, filled, strict=True) if was == "train"]
+    return [
+        f"the source declares train and no {name}: {declared.count(name)} of its "
+        f"{len(declared)} training images are in {name}"
+        for name in SPLITS[1:]
+        if name in declared
+    ]
 
 
 def _shares(rules: SplitRules, fixed: set[str]) -> tuple[list[str], list[float]]:

@@ -144,9 +144,13 @@ def test_an_official_split_is_kept_and_completed():
     division = divide(make(50), [], known(50, splits, kind="official"), rules())
     assert division.places[40:] == ("validation",) * 10
     assert Counter(division.places[:40]) == {"train": 32, "test": 8}
+    note = "declares train and no test: 8 of its 40 training images are in test"
+    assert note in division.notes[0]
+    assert len(division.notes) == 1
     official = known(50, splits, kind="official")
     free = divide(make(50), [], official, rules(official=False))
     assert set(free.places[40:]) != {"validation"}
+    assert free.notes == ()
 
 
 def test_what_looks_like_an_official_test_image_is_left_out_of_the_rest():
