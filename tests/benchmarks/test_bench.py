@@ -203,7 +203,8 @@ def test_a_goal_takes_no_first_call_of_a_gpu():
         theirs = {"part": "scan", "size": 256, "batch": 8, "peer": "mamba-ssm"}
         theirs |= {"gpu": 2.0, "times_ours": 2.0, "cold": False}
         of_scan = theirs | {"peer": OURS} | of_ours
-        rows = [ours | of_ours, theirs, of_scan | {"phases": {"forward": {"gpu": 1}}}]
+        phases = {name: {"gpu": 1.0} for name in ("forward", "backward")}
+        rows = [ours | of_ours, theirs, of_scan | {"phases": phases}]
         found = [goal.judge(rows) for goal in goals("cuda")]
         return [line[2:] for line in goals_table(found)[2]]
 
