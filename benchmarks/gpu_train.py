@@ -5,17 +5,18 @@
 FILE is gpu_pack's. Needs OpenCV and safetensors besides. RESULT grows by each training
 as it ends: seconds, curves, and the scores of the best epoch's weights, pooled as the
 paper counts them and by image. With `--minutes` all have that time and the schedule
-follows it.
+follows it. What is done and the checkpoints lie in `--folder`: a call that was stopped,
+or stopped itself by `--stop-after`, goes on from there when it is repeated.
 """
 
 import argparse
+import hashlib
 import json
-import tempfile
 import time
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from shutil import rmtree
 from statistics import fmean
 from types import SimpleNamespace
 from typing import Any, cast
@@ -26,18 +27,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.gpu_kept import Kept
 from benchmarks.measure import machine, rounded
 from kmunet.data.record import SPLITS, in_split
+from kmunet.errors import TrainingStoppedError
 from kmunet.evaluation import pooled_iou
 from kmunet.evaluation.overlap import count, dice, iou
 from kmunet.models import MODELS, build_model
 from kmunet.models.registry import BASELINES
-from kmunet.training import LocalReporter, Progress, TrainingData, fit
+from kmunet.training import LocalReporter, TrainingData, fit
 from kmunet.training.batches import Batches
 from kmunet.training.determinism import make_deterministic
 
-SAID = 30.0  # seconds
 ENDLESS = 1_000_000  # epochs
+STOPPED = 3  # exit code
 
 
 @dataclass(frozen=True)
@@ -85,30 +88,6 @@ def turned(
     return cast(tuple[Tensor, Tensor], tuple(both))
 
 
-class Within:
-    """A Budget of minutes, or of none, that saves no checkpoint before the last epoch.
-
-    They begin after the first step, which compiles and tunes kernels.
-    """
-
-    def __init__(self, minutes: float | None) -> None:
-        self.minutes, self.begun = minutes, 0.0
-
-    def share(self, step: int) -> float | None:
-        if self.minutes is None:
-            return None
-        if step == 0:
-            return 0.0
-        self.begun = self.begun or time.monotonic()
-        return (time.monotonic() - self.begun) / (60 * self.minutes)
-
-    def paused(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def save_now(self) -> bool:
-        return False
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("file", type=Path)
@@ -118,7 +97,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, help="in place of the epochs")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, required=True)
+    kept = "what is done, and checkpoints (default: OUT's name with .kept)"
+    parser.add_argument("--folder", type=Path, help=kept)
+    stop = "save and end then; the same command goes on"
+    parser.add_argument("--stop-after", type=float, metavar="SECONDS", help=stop)
     given = parser.parse_args(arguments)
+    stops = given.stop_after and time.monotonic() + given.stop_after
+    folder = given.folder or given.out.with_suffix(".kept")
     packed = read(given.file)
     trainings = [training["name"] for training in packed.meta["trainings"]]
     for named, known in ((given.only or [], trainings), (given.models, MODELS)):
@@ -134,10 +119,16 @@ def main(arguments: list[str] | None = None) -> None:
             chosen = changed(training, {"model.name": name, **own, **changes})
             if given.minutes:
                 chosen["train"]["epochs"] = ENDLESS
-            result["runs"].append(run(packed, number, chosen, given.minutes))
+            place = folder / name_of(packed, chosen, given.minutes)
+            try:
+                found = run(packed, number, chosen, place, given.minutes, stops)
+            except TrainingStoppedError as error:
+                print(f"{place}: {error}", flush=True)
+                raise SystemExit(STOPPED) from None
+            result["runs"].append(found)
             text = json.dumps(rounded(result), sort_keys=True)
             given.out.write_text(text + "\n", encoding="utf-8")
-            print(line(result["runs"][-1]), flush=True)
+            print(line(found), flush=True)
 
 
 def read(file: Path) -> Packed:
@@ -168,10 +159,28 @@ def changed(training: dict[str, Any], changes: dict[str, str]) -> dict[str, Any]
     return training | chosen
 
 
+def name_of(packed: Packed, training: dict[str, Any], minutes: float | None) -> str:
+    """Another one for every setting: what was done with others is not gone on with."""
+    whole = json.dumps([packed.meta["dataset"], training, minutes], sort_keys=True)
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    return f"{training['name']}-{training['model']['name']}-{digest}"
+
+
 def run(
-    packed: Packed, number: int, training: dict[str, Any], minutes: float | None = None
+    packed: Packed,
+    number: int,
+    training: dict[str, Any],
+    folder: Path,
+    minutes: float | None = None,
+    stops: float | None = None,
 ) -> dict[str, Any]:
-    """Train and score."""
+    """Train and score, unless the folder has the result; go on from what it has.
+
+    Raises TrainingStoppedError after `stops` (time.monotonic), with all saved.
+    """
+    done = folder / "result.json"
+    if done.exists():
+        return cast(dict[str, Any], json.loads(done.read_text(encoding="utf-8")))
     params = cast(Any, SimpleNamespace(**training["train"]))
     make_deterministic(params.seed, params.threads)
     model = build_model(**training["model"])
@@ -182,23 +191,21 @@ def run(
         tuple(training["mean"]),
         tuple(training["std"]),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        reporter = LocalReporter(Path(folder), on_progress=now_and_then())
-        begun = time.perf_counter()
-        state = fit(model, data, params, reporter, Within(minutes))
-        seconds = time.perf_counter() - begun
-        load_best(model, Path(folder) / "latest")
+    kept = Kept(folder / "checkpoints", minutes, stops)
+    kept.folder.mkdir(parents=True, exist_ok=True)
+    state = fit(model, data, params, kept, kept)
+    load_best(model, kept.folder / "latest")
     scores = {
         split: score(packed, rows[split], model, params, data)
         for split in ("validation", "test")
     }
-    return {
+    found = {
         "dataset": packed.meta["dataset"],
         "training": training["name"],
         "model": training["model"],
         "train": training["train"],
         "images": {split: len(rows[split]) for split in SPLITS},
-        "seconds": seconds,
+        "seconds": state.seconds,
         "steps": state.step,
         "best_epoch": state.best_epoch,
         "history": {
@@ -206,20 +213,11 @@ def run(
         },
         "scores": scores,
     }
-
-
-def now_and_then() -> Any:
-    """Tell how far it is, twice a minute."""
-    last = time.monotonic()
-
-    def say(progress: Progress) -> None:
-        nonlocal last
-        if time.monotonic() - last >= SAID:
-            last = time.monotonic()
-            rate = f"{progress.images_per_second:.0f} images/s"
-            print(f"epoch {progress.epoch} loss {progress.loss:.4f} {rate}", flush=True)
-
-    return say
+    written = folder / "result.tmp"
+    written.write_text(json.dumps(found), encoding="utf-8")
+    written.replace(done)
+    rmtree(kept.folder)
+    return found
 
 
 def load_best(model: nn.Module, checkpoint: Path) -> None:

@@ -4,15 +4,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import gpu_pack, gpu_train
+from benchmarks import gpu_kept, gpu_pack, gpu_train
 from kmunet.data.store import open_prepared
 from kmunet.data.synthetic import write_synthetic
 from kmunet.data.transforms import build_transform
+from kmunet.training import Progress
 from pipelines import prepare
 from pipelines.overrides import expand, overridden
 from pipelines.paths import Paths
@@ -174,3 +176,95 @@ def test_a_preset_that_it_does_not_know_is_refused(prepared, tmp_path, monkeypat
     monkeypatch.setattr(gpu_pack, "PARAMS", other)
     with pytest.raises(ValueError, match="histology"):
         gpu_pack.write(prepared, tmp_path / "x.npz", (2981,))
+
+
+def test_a_stopped_call_goes_on_and_what_is_done_is_not_done_again(
+    file, tmp_path, monkeypatch, capsys
+):
+    """The stopped one has the scores of one that was not, to the last bit."""
+
+    def run(out, *options):
+        arguments = [str(file), "--only", "paper-2981", "--models", "unet"]
+        given = ["--out", str(out), *options, "--set", "train.epochs=2"]
+        gpu_train.main([*arguments, *given, "train.threads=1"])
+        found = json.loads(out.read_text())["runs"]
+        return [found[0].pop("seconds") > 0, found]
+
+    whole = run(tmp_path / "whole.json")
+    out = tmp_path / "stopped.json"
+    with pytest.raises(SystemExit) as ended:
+        run(out, "--stop-after", "1e-9")
+    assert ended.value.code == gpu_train.STOPPED
+    assert "the same command goes on from there" in capsys.readouterr().out
+    assert not out.exists()
+    (latest,) = tmp_path.glob("stopped.kept/paper-2981-unet-*/checkpoints/latest")
+    assert json.loads((latest / "state.json").read_text())["step"] == 1
+    assert run(out) == whole
+    assert not latest.parent.exists()
+    monkeypatch.setattr(gpu_train, "fit", lambda *_: pytest.fail("trained again"))
+    assert run(out) == whole
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds by hand."""
+    now = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(gpu_kept.time, "monotonic", lambda: now.now)
+    return now
+
+
+def test_minutes_count_neither_first_steps_nor_saving_but_what_was_before(
+    clock, tmp_path
+):
+    def step(kept, number, seconds):
+        before = kept.share(number)
+        clock.now += seconds
+        assert kept.share(number) >= before
+
+    kept = gpu_kept.Kept(tmp_path, minutes=1.0)
+    step(kept, 0, 40.0)  # compiles
+    step(kept, 1, 6.0)
+    with kept.paused():
+        clock.now += 100.0
+        (tmp_path / "new").mkdir()
+        kept.report({}, tmp_path / "new")
+    step(kept, 2, 6.0)
+    assert kept.share(2) == pytest.approx(0.2)
+    again = gpu_kept.Kept(tmp_path, minutes=1.0)
+    (folder,) = again.checkpoints()
+    with folder:
+        pass
+    step(again, 1, 40.0)
+    assert again.share(2) == pytest.approx(0.1)
+
+
+def test_checkpoints_come_now_and_then_and_the_stop_in_time(clock, tmp_path):
+    kept = gpu_kept.Kept(tmp_path, stops=clock.now + 300)
+    assert (kept.save_now(), kept.should_stop()) == (False, False)
+    clock.now += 150
+    assert kept.save_now()
+    clock.now += 150
+    assert kept.should_stop()
+
+
+def test_how_long_it_takes_is_told_soon_and_without_the_first_step(clock):
+    lines = []
+    said = gpu_kept.Said(lambda: None, lines.append)
+    for step in range(1, 300):
+        clock.now += 60.0 if step == 1 else 0.5
+        said(Progress(1, 10, step, 1000, 0.5, 0.5, 16.0))
+    # Half a second a step, told after 20 s and then every 30 s.
+    left = [(1000 - step) * 0.5 / 60 for step in (41, 101, 161, 221, 281)]
+    assert [line.split("about ")[1] for line in lines] == [
+        f"{minutes:.1f} minutes left" for minutes in left
+    ]
+
+
+def test_of_a_budget_it_tells_what_is_left(clock, tmp_path, capsys):
+    kept = gpu_kept.Kept(tmp_path, minutes=4.0)
+    for step in range(4):
+        kept.share(step)
+        clock.now += 15.0
+        kept.share(step)
+        kept.progress(Progress(1, 10**6, step + 1, 10**9, 0.5, 0.5, 16.0))
+    assert "about 3.5 minutes left" in capsys.readouterr().out
