@@ -17,7 +17,7 @@ from kmunet.training.checkpoint import TrainingState
 from kmunet.training.overlap import RunningOverlap
 from kmunet.training.reporter import Progress, Reporter
 from kmunet.training.stopping import Stopping
-from kmunet.training.utilisation import peak_memory, peak_rate
+from kmunet.training.utilisation import forget_peak, peak_memory, peak_rate
 
 if TYPE_CHECKING:
     from kmunet.config import TrainParams
@@ -52,6 +52,7 @@ class Meter:
         self._waited, self._warned = 0.0, False  # seconds in this epoch; of waiting
         self._peak: float | None = None  # images a second, were all of it products
         self._measured = False
+        self._warm = False
 
     def begin(self) -> None:
         """The steps of an epoch begin, or go on."""
@@ -84,6 +85,9 @@ class Meter:
         if not self._reporter.rank and (now - self._spoken >= _EVERY or ends):
             self._spoken = now
             self._speak(state, overlap, image)
+        if not self._warm:  # the first step has tuned kernels
+            self._warm = True
+            forget_peak(image.device)
         if state.batch == self._epoch_steps:
             self._ended = time.monotonic()
             self._busy += self._ended - self._start

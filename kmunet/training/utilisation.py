@@ -29,7 +29,10 @@ _PRODUCT = {"cpu": (8, 512, 32, 32), "cuda": (16, 1024, 64, 64)}
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes, the most so far: on a GPU what torch took, else of this process."""
+    """Bytes, the most so far: on a GPU what torch took, else of this process.
+
+    On a GPU since `forget_peak`.
+    """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     try:
@@ -37,6 +40,12 @@ def peak_memory(device: torch.device) -> int:
         return 1024 * int(status.partition("VmHWM:")[2].split(maxsplit=1)[0])
     except (OSError, IndexError):  # not Linux
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def forget_peak(device: torch.device) -> None:
+    """Begin anew on a GPU: Triton tunes kernels, in first calls, beside 256 MB."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_rate(model: nn.Module, params: "TrainParams", image: Tensor) -> float | None:

@@ -30,6 +30,7 @@ from kmunet.training.determinism import make_deterministic
 from kmunet.training.losses import LOSSES
 from kmunet.training.precision import Precision
 from kmunet.training.supervision import supervise
+from kmunet.training.utilisation import forget_peak
 from pipelines.comparison.ledger import Ledger, Spent
 from pipelines.comparison.memory import memory
 from pipelines.comparison.request import ALL, Limit
@@ -121,6 +122,7 @@ def train(
     before, data = memory(), training_data(params, packed)
     with use_backend(params.train.scan_backend):
         cost = warm_up(params, packed)
+    forget_peak(choose_device(params.train.device))
     make_deterministic(params.train.seed, params.train.threads)
     model = build_model(**model_arguments(params, packed))
     ledger = Ledger(place, limit, say)

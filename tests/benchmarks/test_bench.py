@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
+import torch
 
 from benchmarks import bench as module
-from benchmarks import networks, turns
-from benchmarks.case import OURS, PARTS, Case
+from benchmarks import networks, turns, worker
+from benchmarks.case import OURS, PARTS, Case, Work
 from benchmarks.goals import goals
 from benchmarks.modules import RECURSION
 from benchmarks.plan import BF16, GRAPHS, Settings, full, groups
@@ -195,6 +197,29 @@ def test_a_gpu_s_first_call_compiles_and_is_no_figure(workers):
     for row in rows:
         assert (row["repeats"], row["cold"], row["gpu"]) == (3, False, 0.001)
     assert rows[1]["times_ours"] == 1
+
+
+def test_a_gpu_s_memory_is_without_the_tuning_of_the_first_call(monkeypatch):
+    peak = {"bytes": 0}  # a call takes 10, and once the tuner's buffer besides
+    sizes = iter([300, 10, 10])
+
+    def call():
+        peak["bytes"] = max(peak["bytes"], 40 + next(sizes))
+
+    monkeypatch.setattr(worker, "_build", lambda _: Work([("forward", call)]))
+    monkeypatch.setattr(worker, "_on_gpu", lambda work, ahead: work.phases[0][1]())
+    driver = {
+        "synchronize": lambda: None,
+        "memory_allocated": lambda: 40,
+        "max_memory_allocated": lambda: peak["bytes"],
+        "reset_peak_memory_stats": lambda *_: peak.update(bytes=40),
+    }
+    for name, stub in driver.items():
+        monkeypatch.setattr(torch.cuda, name, stub)
+    told, asked = [], ["call", "memory", "call", "call", "memory", "end"]
+    both = SimpleNamespace(send=told.append, recv=lambda: asked.pop(0))
+    worker._serve(both, Case("scan", OURS, 256, 8, device="cuda"))
+    assert told[-1] == {"start": 40, "peak": 50}
 
 
 def test_a_goal_takes_no_first_call_of_a_gpu():

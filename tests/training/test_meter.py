@@ -1,6 +1,7 @@
 """Time left, memory and the share of the peak: honest, and of no effect on training."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -117,6 +118,29 @@ def test_a_gpu_that_waits_for_images_is_told_of(
     found = [r.getMessage() for r in caplog.records if "waited" in r.getMessage()]
     assert len(found) == warned
     assert all("in 25 % of epoch 1: raise train.loader_workers" in m for m in found)
+
+
+def test_a_gpu_s_peak_is_without_the_tuning_of_the_first_step(
+    clock, params, monkeypatch
+):
+    peak = {"bytes": 300}  # with the tuner's buffer
+    cuda = torch.cuda
+    monkeypatch.setattr(cuda, "max_memory_allocated", lambda _: peak["bytes"])
+    monkeypatch.setattr(
+        cuda, "reset_peak_memory_stats", lambda _: peak.update(bytes=20)
+    )
+    told, state = [], TrainingState()
+    reporter, stopping = LocalReporter(None, told.append), Stopping(params(), state)
+    own = Meter(reporter, params(), nn.Identity(), stopping, (16, 6))
+    own._measured = True
+    overlap = RunningOverlap(CPU)
+    overlap.sums += 1
+    own.begin()
+    for state.step in (1, 2, 3):
+        clock.now += 2
+        peak["bytes"] = max(peak["bytes"], 44)
+        own.show(state, overlap, SimpleNamespace(device=torch.device("cuda")))
+    assert [p.memory for p in told] == [300, 44, 44]
 
 
 @pytest.mark.parametrize(
