@@ -28,6 +28,7 @@ from kmunet.training import fit
 from kmunet.training.checkpoint import TrainingState
 from kmunet.training.determinism import make_deterministic
 from kmunet.training.losses import LOSSES
+from kmunet.training.optimizer import build_optimizer
 from kmunet.training.precision import Precision
 from kmunet.training.supervision import supervise
 from kmunet.training.utilisation import forget_peak
@@ -133,11 +134,11 @@ def train(
 
 
 def warm_up(params: Params, packed: PackedSet) -> dict[str, Any]:
-    """One step on nothing, so that no budget pays for what is compiled or imported.
+    """A step and a validation of nothing: no budget pays for compiling or imports.
 
-    With the batch and the precision of the training, for which kernels are tuned; of a
-    network that torch compiles, the code lies in its cache then. Also counts
-    parameters and operations.
+    With the batches and the precision of the training and of its validation, for which
+    kernels are tuned; of a network that torch compiles, the code lies in its cache
+    then. Also counts parameters and operations.
     """
     train = params.train
     model = build_model(**model_arguments(params, packed))
@@ -151,6 +152,12 @@ def warm_up(params: Params, packed: PackedSet) -> dict[str, Any]:
         outputs = (torch.compile(model) if train.compile else model)(image)
     _, loss = supervise(LOSSES[train.loss], outputs, image[:, :1])
     precision.backward(loss)
+    precision.step(build_optimizer(model, train), model, train.clip)
+    model.eval()
+    validated = len(packed.indices("validation"))
+    with torch.no_grad():
+        for size in {min(batch, validated), validated % batch} - {0}:
+            LOSSES[train.loss](model(image[:size]), image[:size, :1])
     return cost
 
 

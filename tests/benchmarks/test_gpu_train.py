@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -236,6 +237,40 @@ def test_minutes_count_neither_first_steps_nor_saving_but_what_was_before(
         pass
     step(again, 1, 40.0)
     assert again.share(2) == pytest.approx(0.1)
+
+
+class Seen(torch.nn.Conv2d):
+    """A model that notes how many images it is given, in which mode."""
+
+    calls: ClassVar[list[tuple[bool, int]]] = []
+
+    def forward(self, x):
+        self.calls.append((self.training, len(x)))
+        return super().forward(x)
+
+
+def test_before_the_clock_a_copy_sees_a_step_and_a_validation(
+    file, tmp_path, monkeypatch
+):
+    """And the training has the bits that it has without."""
+    monkeypatch.setattr(gpu_train, "build_model", lambda **_: Seen(3, 1, 1))
+    packed = gpu_train.read(file)
+    changes = {"train.epochs": "1", "train.threads": "1", "train.batch_size": "7"}
+    chosen = gpu_train.changed(packed.meta["trainings"][0], changes)
+
+    def run(name):
+        monkeypatch.setattr(Seen, "calls", [])
+        found = gpu_train.run(packed, 0, chosen, tmp_path / name)
+        del found["seconds"]
+        return found, Seen.calls
+
+    warm, seen = run("warm")
+    monkeypatch.setattr(gpu_train, "warm_up", lambda *_: None)
+    cold, calls = run("cold")
+    assert warm == cold
+    images = warm["images"]["validation"]
+    batches = [(False, 7)] * (images // 7) + [(False, images % 7)]
+    assert seen == [(True, 7), *batches, *calls]
 
 
 def test_checkpoints_come_now_and_then_and_the_stop_in_time(clock, tmp_path):

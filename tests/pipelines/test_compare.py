@@ -8,6 +8,7 @@ import shutil
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -265,6 +266,32 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(workspace, tmp_path):
     same = ("epoch", "lr", "train_loss", "val_iou")
     for ours, theirs in zip(found["history"], whole["history"], strict=True):
         assert {k: ours[k] for k in same} == {k: theirs[k] for k in same}
+
+
+class Seen(torch.nn.Conv2d):
+    """A model that notes how many images it is given, in which mode."""
+
+    calls: ClassVar[list[tuple[bool, int]]] = []
+
+    def forward(self, x):
+        self.calls.append((self.training, len(x)))
+        return super().forward(x)
+
+
+def test_before_the_clock_kernels_see_what_training_and_validation_see(
+    workspace, monkeypatch
+):
+    paths, params = workspace
+    packed = open_packed(paths.prepared, paths.splits)
+    monkeypatch.setattr(worker, "build_model", lambda **_: Seen(3, 1, 1))
+    monkeypatch.setattr(worker, "flops", lambda *_: 1)
+    monkeypatch.setattr(Seen, "calls", [])
+    validated = len(packed.indices("validation"))
+    batch = validated - 1  # the last batch is smaller
+    train = params.train.model_copy(update={"batch_size": batch, "accumulate": 1})
+    worker.warm_up(params.model_copy(update={"train": train}), packed)
+    assert Seen.calls[0] == (True, batch)
+    assert sorted(Seen.calls[1:]) == [(False, 1), (False, batch)]
 
 
 def test_a_damaged_checkpoint_is_left_for_the_one_before(workspace, tmp_path, caplog):
