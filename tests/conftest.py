@@ -18,8 +18,11 @@ HERE = Path(__file__).parent
 def pytest_xdist_make_scheduler(config, log):
     """A folder's tests stay in one process: they share what is dear to start.
 
-    Of pipelines, by far the longest, only the files that share a Ray do.
+    Of pipelines, by far the longest, only the files that share a Ray do. Who asks for
+    worksteal gets it: for folders that share nothing, as tests/ops.
     """
+    if config.getoption("dist") == "worksteal":
+        return None  # xdist's own
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFolder(LoadScopeScheduling):
