@@ -128,14 +128,19 @@ class Round:
 
     def _start_some(self, first: Case, rest: list[Case]) -> list[Runner]:
         waiting, runners = [Runner(first)], list[Runner]()
-        while waiting:
-            # Two build at once; the first calls come one after another.
-            while rest and len(waiting) < 2 and (_free_share() > _SPARE or not runners):
+        # Two build at once; the first calls come one after another. On a GPU what the
+        # next one builds would disturb the tuning of the one before's kernels.
+        most = 1 if first.device == "cuda" else 2
+        while True:
+            while (
+                rest and len(waiting) < most and (_free_share() > _SPARE or not runners)
+            ):
                 waiting.append(Runner(rest.pop(0)))
+            if not waiting:
+                return runners
             runner = waiting.pop(0)
             if self._attempt(runner, runner.begin):
                 runners.append(runner)
-        return runners
 
     def _take_turns(self, runners: list[Runner]) -> None:
         for _ in range(self.repeats):

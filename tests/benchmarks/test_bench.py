@@ -199,6 +199,27 @@ def test_a_gpu_s_first_call_compiles_and_is_no_figure(workers):
     assert rows[1]["times_ours"] == 1
 
 
+@pytest.mark.parametrize(("device", "begun"), [("cuda", [0, 1, 2]), ("cpu", [0, 0, 1])])
+def test_nobody_builds_on_a_gpu_while_another_tunes(
+    workers, monkeypatch, device, begun
+):
+    """How many had been called when each was started."""
+    called = []
+    own = turns.Runner.__init__
+
+    def noted(self, case):
+        called.append(sum(worker.calls > 0 for worker in workers))
+        own(self, case)
+
+    monkeypatch.setattr(turns.Runner, "__init__", noted)
+    peers = (OURS, "chunked", "naive")
+    cases = [Case("scan", peer, 64, 1, device=device) for peer in peers]
+    monkeypatch.setattr(turns, "summary", lambda runner: {})
+    monkeypatch.setattr(turns, "_free_share", lambda: 1.0)
+    Round(0, patience=1.0).run(cases)
+    assert called == begun
+
+
 def test_a_gpu_s_memory_is_without_the_tuning_of_the_first_call(monkeypatch):
     peak = {"bytes": 0}  # a call takes 10, and once the tuner's buffer besides
     sizes = iter([300, 10, 10])
