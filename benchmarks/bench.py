@@ -27,6 +27,7 @@ from kmunet.errors import ConfigError, KMUNetError
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _SOURCES = ("kmunet", "benchmarks")
+_OF_A_START = ("load_at_start", "memory_gb")
 _BETWEEN_LIMITS = 8  # groups after which the limits are measured again
 
 
@@ -124,6 +125,8 @@ class _Kept:
             if stored["of"] == self._of:
                 self._groups = stored["groups"]
                 print(f"going on after {len(self._groups)} groups", file=sys.stderr)
+            else:
+                _tell_refused(path, stored["of"], self._of)
 
     def do(self, name: str, settings: Settings, cases: list[Case]) -> list[Row]:
         if name not in self._groups:
@@ -142,8 +145,15 @@ def _settings(settings: Settings) -> dict[str, Any]:
     return found | {"published": sorted(published.find(settings.published))}
 
 
+def _tell_refused(path: Path, theirs: list[Any], ours: list[Any]) -> None:
+    pairs = zip(("settings", "code", "machine"), theirs, ours, strict=True)
+    differing = ", ".join(name for name, one, other in pairs if one != other)
+    print(f"{path}: of another {differing}; measuring all anew", file=sys.stderr)
+
+
 def _same_machine() -> dict[str, Any]:
-    return {k: v for k, v in machine().items() if k != "load_at_start"}
+    """Without what two machines of a kind need not share to the last GB."""
+    return {k: v for k, v in machine().items() if k not in _OF_A_START}
 
 
 def _code() -> str:

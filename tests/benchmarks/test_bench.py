@@ -91,16 +91,25 @@ def test_a_call_that_takes_too_long_is_told_as_such():
     assert lines[1][1] == rows[1]["failed"]
 
 
-def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on(tmp_path, monkeypatch, capsys):
     settings = Settings("cpu", 1, (64,), (1,), parts=("kan",), repeats=1)
     kept = module._Kept(tmp_path / "x.part.json", settings)
     case = Case("kan", OURS, 64, 1)
     first = kept.do("kan", settings, [case])
     monkeypatch.setattr(Round, "run", lambda *_: pytest.fail("measured again"))
+    more = {**module.machine(), "memory_gb": 1, "load_at_start": 7.0}
+    monkeypatch.setattr(module, "machine", lambda: more)
     again = module._Kept(tmp_path / "x.part.json", settings)
     assert again.do("kan", settings, [case]) == first
+    assert capsys.readouterr().err == "going on after 1 groups\n"
     other = module._Kept(tmp_path / "x.part.json", full("cpu", 1, ()))
     assert not other._groups
+    monkeypatch.setattr(module, "machine", lambda: {**more, "gpu": "another"})
+    assert not module._Kept(tmp_path / "x.part.json", settings)._groups
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in told] == [
+        f"of another {what}; measuring all anew" for what in ("settings", "machine")
+    ]
 
 
 def test_goals_are_judged_from_rows():
