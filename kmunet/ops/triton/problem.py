@@ -90,7 +90,9 @@ class Problem:
             group=min(self.states, GROUP),
             **FUSED,
         )
-        return self._merged(y), kept if keep else None
+        # y is kept until the backward pass: not within twice its memory.
+        y = torch.add(y[0], y[1]) if self.shared else y
+        return y, kept if keep else None
 
     def _backward(self, dy: Tensor, kept: Tensor) -> dict[str, Tensor]:
         later = self._carried(dy, adjoint=True)
@@ -123,7 +125,7 @@ class Problem:
             **FUSED,
         )
         return {
-            "x": self._merged(dx),
+            "x": dx[0].add_(dx[1]) if self.shared else dx,
             "delta": ddelta,
             "bc": dproj[0] if blocks == 1 else dproj.sum(0),
             "A": dA.sum((0, 2)).transpose(1, 2).flatten(0, 1),
@@ -204,6 +206,3 @@ class Problem:
         if self.shared:
             return self._float(2, *self.x.shape)
         return torch.empty(self.x.shape, dtype=dtype, device=self.x.device)
-
-    def _merged(self, slots: Tensor) -> Tensor:
-        return slots[0].add_(slots[1]) if self.shared else slots

@@ -101,6 +101,18 @@ def test_any_plan_gives_the_same_result(device, monkeypatch, cut):
     assert_right(results_2d(device, tensors), tensors)
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_y_keeps_no_more_memory_than_its_own(device, monkeypatch, keep):
+    """Rows and columns are written apart, and y is kept until the backward pass."""
+    from kmunet.ops.triton import scan
+
+    monkeypatch.setattr(scan, "plan", lambda *sizes: Plan(3, 32, 2))
+    x, *weights = (t.to(device) for t in inputs_2d(1, 2, 2, 4, 2, 1, torch.float32))
+    with use_backend("triton"):
+        y = selective_scan_2d(x.requires_grad_(keep), *weights)
+    assert y.untyped_storage().nbytes() == 4 * y.numel()
+
+
 def test_more_states_than_fit_into_registers(device, monkeypatch):
     from kmunet.ops.triton import problem, scan
 
