@@ -1,6 +1,6 @@
 """The seven 2-D scans on a GPU: right, the same on every run, and how fast.
 
-`python -m benchmarks.gpu_scan --out gpu-scan.json` needs torch and triton alone. It
+`python3 -m benchmarks.gpu_scan --out gpu-scan.json` needs torch and triton alone. It
 holds Triton's values and gradients against float64, asks for the same bits from ten
 runs and from every configuration of the tuning, and times all versions by CUDA events,
 beside the GPU's own limits measured in the same run. `--sweep` times other ways to cut

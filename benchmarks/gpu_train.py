@@ -1,6 +1,6 @@
 """Trainings on a GPU from a packed file: `fit` itself, with torch and numpy.
 
-`python -m benchmarks.gpu_train FILE.npz [--only paper-2981 ...] [--models km_unet ...]
+`python3 -m benchmarks.gpu_train FILE.npz [--only paper-2981 ...] [--models km_unet ...]
 [--seeds 1 2 3] [--minutes 4] [--set train.precision=bfloat16 ...] --out RESULT.json`.
 FILE is gpu_pack's. Needs OpenCV and safetensors besides. RESULT grows by each training
 as it ends: seconds, curves, and the scores of the best epoch's weights, pooled as the
