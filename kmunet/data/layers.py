@@ -1,8 +1,8 @@
 """Which classes masks hold, and which of them later classes cover.
 
 A pixel has one class. Where masks of several classes overlap, the later class lies over
-the earlier: right for a tumour in a declared after its liver, and the loss of a cup
-declared before its disc.
+the earlier: right for a tumour declared after its liver, and the loss of a cup declared
+before its disc.
 """
 
 from collections.abc import Sequence
