@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from kmunet.errors import ServiceError, UnavailableError
+from kmunet.errors import ServiceError, UnavailableError, in_one_line
 from pipelines.quiet import SETTINGS
 from pipelines.ray_code import packed_code
 from pipelines.ray_join import check_address, node_of
@@ -69,15 +69,22 @@ def _join(address: str) -> None:
 
 
 def _embed(cpus: int) -> None:
-    ray.init(
-        num_cpus=max(os.cpu_count() or 1, cpus),
-        include_dashboard=False,
-        object_store_memory=200 * 2**20,
-        runtime_env={
-            "env_vars": {**SETTINGS, **EMBEDDED, "PYTHONPATH": _python_path()}
-        },
-        **QUIET,
-    )
+    env = {**SETTINGS, **EMBEDDED, "PYTHONPATH": _python_path()}
+    try:
+        ray.init(
+            num_cpus=max(os.cpu_count() or 1, cpus),
+            include_dashboard=False,
+            object_store_memory=200 * 2**20,
+            runtime_env={"env_vars": env},
+            **QUIET,
+        )
+    except Exception as error:
+        if type(error) is not Exception:  # as Ray's own are of a node that is too slow
+            raise
+        raise UnavailableError(
+            f"Ray did not start here: {in_one_line(error)} Where others keep this "
+            "machine busy, run the same command again later"
+        ) from error
 
 
 def _chosen() -> dict[str, str]:
