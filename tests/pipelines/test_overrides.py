@@ -90,6 +90,11 @@ def test_the_papers_recipe_is_its_codes(path):
     assert (params.train.lr, params.train.kan_lr) == (1e-4, 1e-2)
     assert (params.train.optimizer, params.train.scaling) == ("adam", "published")
     assert params.sources["busi"].classes == ("benign", "malignant")
+    sizes = {name: source.sizes for name, source in params.sources.items()}
+    assert sizes.pop("glas") == (512,)  # as both repositories' scripts have it
+    assert {n: s for n, s in sizes.items() if n != "synthetic"} == dict.fromkeys(
+        ("busi", "cvc", "isic2017", "isic2018"), (256,)
+    )
 
 
 def test_an_unknown_recipe_lists_those_there_are(path):
