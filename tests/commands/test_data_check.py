@@ -163,18 +163,19 @@ def test_names_are_escaped(tmp_path, lesions):
 
 
 def test_classes_and_values(tmp_path):
+    data = tmp_path / "data"
     for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
+        (data / folder).mkdir(parents=True)
     colours = np.zeros((40, 40, 3), np.uint8)
     colours[:10], colours[20:] = (255, 0, 0), (0, 0, 255)
-    Image.fromarray(colours).save(tmp_path / "images" / "a.png")
-    Image.fromarray(colours).save(tmp_path / "masks" / "a.png")
+    Image.fromarray(colours).save(data / "images" / "a.png")
+    Image.fromarray(colours).save(data / "masks" / "a.png")
     named = ("--classes", "x", "y", "--values", "#ff0000", "#0000ff")
-    code, report = check("folder", tmp_path, out=tmp_path / "out", extra=named)
+    code, report = check("folder", data, out=tmp_path / "out", extra=named)
     assert (code, report["classes"]) == (0, ["x", "y"])
     assert report["images"][0]["foreground"] == 0.75
     few = ("--classes", "x", "--values", "#ff0000")
-    code, report = check("folder", tmp_path, out=tmp_path / "out", extra=few)
+    code, report = check("folder", data, out=tmp_path / "out", extra=few)
     assert code == 1
     assert "#0000ff beyond the declared" in report["errors"][0]["message"]
 

@@ -48,6 +48,7 @@ def test_an_error_leaves_what_was_there(tmp_path):
 CHILD = """
 import os, pathlib, signal, sys
 from kmunet.data.atomic import new_folder
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also in the background
 target = pathlib.Path(sys.argv[1])
 rename = pathlib.Path.rename
 def dying(path, to):
