@@ -137,10 +137,9 @@ def model_rows(device: torch.device) -> list[Row]:
         with torch.autocast(where.type, torch.bfloat16, enabled=bf16):
             return computed(model, image.to(where), mask.to(where))
 
-    full, truth = step(device, False), exact(False)
+    full, truth, evaluated = step(device, False), exact(False), exact(True)
     half, of_cpu = (
-        errors(step(where, True), exact(True))
-        for where in (device, torch.device("cpu"))
+        errors(step(where, True), evaluated) for where in (device, torch.device("cpu"))
     )
     return [
         *compared("float32", errors(full, truth), FLOAT32),

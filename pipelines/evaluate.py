@@ -11,7 +11,6 @@ from kmunet.data.atomic import new_folder
 from kmunet.data.digest import sha256_of
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.device import choose_device
-from kmunet.errors import CheckpointError
 from kmunet.evaluation import breakdown, too_few
 from kmunet.inference import Predictor, read_history
 from kmunet.report import (
@@ -22,6 +21,7 @@ from kmunet.report import (
     write_metrics,
     write_report,
 )
+from pipelines.own_data import require_own_data
 from pipelines.paths import Paths
 from pipelines.scoring import MaskFile, Scored, measure, score, scored_pair
 from pipelines.stage import stage_main
@@ -84,13 +84,8 @@ def _selects_on_test(packed: PackedSet) -> bool:
 def _load_predictor(params: Params, paths: Paths, packed: PackedSet) -> Predictor:
     torch.set_num_threads(params.train.threads)
     predictor = Predictor.load(paths.model, choose_device(params.train.device))
-    if predictor.spec.get("data_fingerprint") != packed.fingerprint:
-        # Else an image that the model was trained on could be in the test split.
-        raise CheckpointError(
-            f"{paths.model}: trained on other data than {paths.prepared} and "
-            f"{paths.splits} hold now; run "
-            f"`dvc repro train@{paths.dataset}` first"
-        )
+    remedy = f"run `dvc repro train@{paths.dataset}` first"
+    require_own_data(predictor.spec, packed, paths, remedy)
     return predictor
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kmunet.config import Params
+from kmunet.data.digest import sha256_of
 from kmunet.data.store import PackedSet, open_packed
 from kmunet.errors import CheckpointError, ServiceError
 from pipelines.evidence import (
@@ -24,6 +25,7 @@ from pipelines.evidence import (
 )
 from pipelines.fair import learnt_from
 from pipelines.inputs import INPUTS, inputs_table
+from pipelines.own_data import require_own_data
 from pipelines.paths import Paths
 from pipelines.promotion import is_judged, pass_gate
 from pipelines.stage import short, stage_main
@@ -54,14 +56,10 @@ def run(params: Params, paths: Paths) -> None:
 def _check(paths: Paths, packed: PackedSet) -> None:
     """That model, metrics and split are of one another; CheckpointError, else."""
     weights = _sha256(paths.model / "model.safetensors")
-    card = json.loads(_bytes(paths.model / "model.json"))
-    metrics = json.loads(_bytes(paths.metrics))
+    card = json.loads(_there(paths.model / "model.json").read_bytes())
+    metrics = json.loads(_there(paths.metrics).read_bytes())
     again = f"run `dvc repro register@{paths.dataset}`, which does what is missing"
-    if card.get("data_fingerprint") != packed.fingerprint:
-        raise CheckpointError(
-            f"{short(paths.model)}: trained on other data than {short(paths.prepared)} "
-            f"and {short(paths.splits)} hold now; {again}"
-        )
+    require_own_data(card, packed, paths, again)
     if metrics.get("checkpoint") != weights:
         raise CheckpointError(
             f"{short(paths.metrics)}: measured on other weights than those in "
@@ -121,16 +119,15 @@ def _identity(params: Params, paths: Paths) -> str:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(_bytes(path)).hexdigest()
+    return sha256_of(_there(path))
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
+def _there(path: Path) -> Path:
+    if not path.is_file():
         raise ServiceError(
             f"{path}: no such file; run the stages before register first (dvc repro)"
-        ) from None
+        )
+    return path
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from pipelines import prepare
 from pipelines.overrides import expand, overridden
 from pipelines.paths import Paths
 from pipelines.split import write_split
+from tests.training.seen import Seen
 
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "params.yaml"
@@ -237,16 +237,6 @@ def test_minutes_count_neither_first_steps_nor_saving_but_what_was_before(
         pass
     step(again, 1, 40.0)
     assert again.share(2) == pytest.approx(0.1)
-
-
-class Seen(torch.nn.Conv2d):
-    """A model that notes how many images it is given, in which mode."""
-
-    calls: ClassVar[list[tuple[bool, int]]] = []
-
-    def forward(self, x):
-        self.calls.append((self.training, len(x)))
-        return super().forward(x)
 
 
 def test_before_the_clock_a_copy_sees_a_step_and_a_validation(

@@ -14,6 +14,7 @@ from kmunet.data.groups import Link
 from kmunet.data.protocols import Known, artifact, divide, require_no_leak
 from kmunet.data.record import BOTH, LEFT_OUT, SPLITS, Record
 from kmunet.errors import ConfigError, DataError
+from tests.data.divisions import as_links, drawn, make
 
 PLAIN = SimpleNamespace(
     protocol="clean",
@@ -29,14 +30,6 @@ PLAIN = SimpleNamespace(
 
 def rules(**changes):
     return SimpleNamespace(**{**vars(PLAIN), **changes})
-
-
-def make(count, categories="ab"):
-    return [
-        Record(f"n{n}", categories[n % len(categories)], 8, 8, 0.01 * (n % 7),
-               f"image {n}", f"both {n}")
-        for n in range(count)
-    ]  # fmt: skip
 
 
 def known(count, splits=None, groups=None, kind=""):
@@ -71,16 +64,7 @@ def test_paper_counts_its_leaks():
 count = st.integers(25, 70)
 pairs = st.lists(st.tuples(st.integers(0, 24), st.integers(0, 24)), max_size=12)
 groupings = st.lists(st.sampled_from([None, None, *"pqrst"]), min_size=70, max_size=70)
-settings_of = st.builds(
-    rules,
-    seed=st.integers(0, 2**32 - 1),
-    folds=st.sampled_from([1, 3, 5]),
-    fold=st.integers(0, 2),
-).map(lambda r: SimpleNamespace(**{**vars(r), "fold": min(r.fold, r.folds - 1)}))
-
-
-def as_links(pairs):
-    return [Link(min(p), max(p), "near", 0.9) for p in pairs if p[0] != p[1]]
+settings_of = drawn(rules)
 
 
 @given(count, pairs, groupings, settings_of, st.randoms())

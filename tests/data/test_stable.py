@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from kmunet.data.groups import Link, clusters
+from kmunet.data.groups import clusters
 from kmunet.data.protocols import Known, divide
-from kmunet.data.record import SPLITS, Record
+from kmunet.data.record import SPLITS
 from kmunet.errors import DataError
+from tests.data.divisions import as_links, drawn, make
 
 PLAIN = {"protocol": "clean", "seed": 3, "validation": 0.2, "test": 0.2, "folds": 1,
          "fold": 0, "official": True, "stable": True}  # fmt: skip
@@ -20,13 +21,6 @@ MOST = 90
 
 def rules(**changes):
     return SimpleNamespace(**{**PLAIN, **changes})
-
-
-def make(count):
-    return [
-        Record(f"n{n}", "ab"[n % 2], 8, 8, 0.01 * (n % 7), f"image {n}", f"both {n}")
-        for n in range(count)
-    ]
 
 
 def known(groups, splits=None, kind=""):
@@ -39,17 +33,7 @@ pairs = st.lists(
 labels = st.lists(
     st.sampled_from([None] * 6 + list("pqrst")), min_size=MOST, max_size=MOST
 )
-settings_of = st.builds(
-    rules,
-    seed=st.integers(0, 2**32 - 1),
-    folds=st.sampled_from([1, 3, 5]),
-    fold=st.integers(0, 2),
-).map(lambda r: SimpleNamespace(**{**vars(r), "fold": min(r.fold, r.folds - 1)}))
-
-
-def as_links(pairs, count):
-    found = [(min(p), max(p)) for p in pairs if p[0] != p[1] and max(p) < count]
-    return [Link(a, b, "near", 0.9) for a, b in found]
+settings_of = drawn(rules)
 
 
 def units(count, links, groups):
@@ -62,8 +46,8 @@ def units(count, links, groups):
 def test_more_images_move_nobody_but_members_of_units_that_merge(
     count, pairs, groups, rules, random
 ):
-    few = as_links(pairs, count)
-    many = as_links(pairs, MOST)
+    few = as_links([p for p in pairs if max(p) < count])
+    many = as_links(pairs)
     try:
         old = divide(make(count), few, known(groups[:count]), rules).places
         new = divide(make(MOST), many, known(groups), rules).places
@@ -86,7 +70,7 @@ def test_more_images_move_nobody_but_members_of_units_that_merge(
     random.shuffle(order)
     at = {was: now for now, was in enumerate(order)}
     renamed = [replace(make(MOST)[was], id=f"z{was}") for was in order]
-    moved = as_links([(at[link.a], at[link.b]) for link in many], MOST)
+    moved = as_links([(at[link.a], at[link.b]) for link in many])
     again = divide(renamed, moved, known([groups[was] for was in order]), rules)
     assert [again.places[at[was]] for was in range(MOST)] == list(new)
 

@@ -8,7 +8,6 @@ import shutil
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -31,6 +30,7 @@ from pipelines.comparison.request import Limit, open_data, open_folds, plan_runs
 from pipelines.comparison.show import print_table
 from pipelines.paths import Paths
 from tests.pipelines.workspaces import tiny_workspace
+from tests.training.seen import Seen
 
 ROOT = Path(__file__).parents[2]
 MODELS = ["u_kan", "km_unet"]
@@ -266,16 +266,6 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(workspace, tmp_path):
     same = ("epoch", "lr", "train_loss", "val_iou")
     for ours, theirs in zip(found["history"], whole["history"], strict=True):
         assert {k: ours[k] for k in same} == {k: theirs[k] for k in same}
-
-
-class Seen(torch.nn.Conv2d):
-    """A model that notes how many images it is given, in which mode."""
-
-    calls: ClassVar[list[tuple[bool, int]]] = []
-
-    def forward(self, x):
-        self.calls.append((self.training, len(x)))
-        return super().forward(x)
 
 
 def test_before_the_clock_kernels_see_what_training_and_validation_see(

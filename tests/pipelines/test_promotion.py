@@ -92,6 +92,7 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture
 def place(workspace, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where MLflow puts artifacts
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     raw = yaml.safe_load(workspace.params.read_text())
     raw["split"] |= {"test": 0.4}
