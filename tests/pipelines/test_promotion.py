@@ -109,7 +109,7 @@ def test_what_stayed_challenger_is_judged_again_by_other_settings(place, capsys)
     assert "needed > 0.9" in place.judge(better, min_gain=0.9)["gate"]
     assert "gate_pending" not in place.judge(better, min_gain=0.9)
     assert capsys.readouterr().out.count("version 2") == 1  # not judged twice
-    assert "needed > 0" in place.judge(better, min_gain=0.0)["gate"]
+    assert place.judge(better, min_gain=0.0)["gate"].endswith("needed > 0")
     assert str(place.registry.alias("champion").version) == "2"
 
 
